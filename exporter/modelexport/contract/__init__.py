@@ -1,0 +1,47 @@
+"""What crosses the line between the bot and the exporter: manifest, events, errors.
+
+The one package that both sides import, so it needs pydantic and nothing else.
+"""
+
+from modelexport.contract.errors import ERRORS, ErrorCode, ModelExportError
+from modelexport.contract.events import Event, Failed, Finished, Note, Progress, Stage, StageName, parse_event
+from modelexport.contract.manifest import (
+    MANIFEST_NAME,
+    SCHEMA_VERSION,
+    FileEntry,
+    Graph,
+    Manifest,
+    ModuleNode,
+    OptimumCheck,
+    Options,
+    ParityResult,
+    Source,
+    Tensor,
+    WeightFile,
+)
+
+__all__ = [
+    "ERRORS",
+    "MANIFEST_NAME",
+    "SCHEMA_VERSION",
+    "ErrorCode",
+    "Event",
+    "Failed",
+    "FileEntry",
+    "Finished",
+    "Graph",
+    "Manifest",
+    "ModelExportError",
+    "ModuleNode",
+    "Note",
+    "OptimumCheck",
+    "Options",
+    "ParityResult",
+    "Progress",
+    "Source",
+    "Stage",
+    "StageName",
+    "Tensor",
+    "WeightFile",
+    "parse_event",
+]

@@ -1,0 +1,303 @@
+"""Every way in which modelexport can fail that a user can act on: one class each.
+
+Each class has a stable ``code`` (for machines), an ``exit_status`` (for shells) and builds a message that says
+what happened, why, and what to do. Both command lines print that message and exit with that status;
+``--verbose`` adds the traceback. Anything that is not one of these is a bug in modelexport.
+"""
+
+from enum import StrEnum
+from typing import ClassVar
+
+
+class ErrorCode(StrEnum):
+    """Stable names of the failures; never renamed, only added to."""
+
+    USAGE = "usage"
+    OUTPUT_EXISTS = "output_exists"
+    SOURCE_NOT_FOUND = "source_not_found"
+    CONFIG_MISSING = "config_missing"
+    CONFIG_INVALID = "config_invalid"
+    UNSUPPORTED_ARCHITECTURE = "unsupported_architecture"
+    UNSUPPORTED_LIBRARY = "unsupported_library"
+    TASK_UNKNOWN = "task_unknown"
+    CUSTOM_CODE = "custom_code"
+    CHECKPOINT_INCOMPLETE = "checkpoint_incomplete"
+    CHECKPOINT_UNREADABLE = "checkpoint_unreadable"
+    CHECKPOINT_TOO_NEW = "checkpoint_too_new"
+    CHECKPOINT_QUANTIZED = "checkpoint_quantized"
+    TOKENIZER_UNREADABLE = "tokenizer_unreadable"
+    ENGINE_MISSING = "engine_missing"
+    EXPORT_FAILED = "export_failed"
+    TOO_LARGE = "too_large"
+    OUT_OF_MEMORY = "out_of_memory"
+    DISK_FULL = "disk_full"
+    TIMEOUT = "timeout"
+    CANCELLED = "cancelled"
+    PARITY_FAILED = "parity_failed"
+    OPTIMUM_LOAD_FAILED = "optimum_load_failed"
+    FOLDER_INVALID = "folder_invalid"
+    NO_TAGS = "no_tags"
+    ENVIRONMENT_FAILED = "environment_failed"
+    EXPORTER_CRASHED = "exporter_crashed"
+    REPO_NOT_FOUND = "repo_not_found"
+    REVISION_NOT_FOUND = "revision_not_found"
+    REPO_EMPTY = "repo_empty"
+    GATED = "gated"
+    UNAUTHORIZED = "unauthorized"
+    FORBIDDEN = "forbidden"
+    REPO_DISABLED = "repo_disabled"
+    PRS_DISABLED = "prs_disabled"
+    OPTED_OUT = "opted_out"
+    OPTIONS_INVALID = "options_invalid"
+    DOWNLOAD_CORRUPT = "download_corrupt"
+    UPLOAD_CORRUPT = "upload_corrupt"
+    RATE_LIMITED = "rate_limited"
+    HUB_UNAVAILABLE = "hub_unavailable"
+
+
+class ModelExportError(Exception):
+    """A failure that a user can act on.
+
+    Attributes:
+        code: stable name, see :class:`ErrorCode`.
+        exit_status: what a command line exits with.
+        message: one or a few sentences: what happened, why, what to do.
+    """
+
+    code: ClassVar[ErrorCode]
+    exit_status: ClassVar[int]
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+# --- the call is wrong (2-9) -----------------------------------------------------------------------------------------
+
+
+class UsageError(ModelExportError):
+    code = ErrorCode.USAGE
+    exit_status = 2
+
+
+class OutputExistsError(ModelExportError):
+    code = ErrorCode.OUTPUT_EXISTS
+    exit_status = 3
+
+
+class SourceNotFoundError(ModelExportError):
+    code = ErrorCode.SOURCE_NOT_FOUND
+    exit_status = 4
+
+
+class TaskUnknownError(ModelExportError):
+    code = ErrorCode.TASK_UNKNOWN
+    exit_status = 5
+
+
+class OptionsInvalidError(ModelExportError):
+    code = ErrorCode.OPTIONS_INVALID
+    exit_status = 6
+
+
+class EngineMissingError(ModelExportError):
+    code = ErrorCode.ENGINE_MISSING
+    exit_status = 7
+
+
+# --- the model cannot be exported (10-29) ----------------------------------------------------------------------------
+
+
+class ConfigMissingError(ModelExportError):
+    code = ErrorCode.CONFIG_MISSING
+    exit_status = 10
+
+
+class ConfigInvalidError(ModelExportError):
+    code = ErrorCode.CONFIG_INVALID
+    exit_status = 11
+
+
+class UnsupportedArchitectureError(ModelExportError):
+    code = ErrorCode.UNSUPPORTED_ARCHITECTURE
+    exit_status = 12
+
+
+class UnsupportedLibraryError(ModelExportError):
+    code = ErrorCode.UNSUPPORTED_LIBRARY
+    exit_status = 13
+
+
+class CustomCodeError(ModelExportError):
+    code = ErrorCode.CUSTOM_CODE
+    exit_status = 14
+
+
+class CheckpointIncompleteError(ModelExportError):
+    code = ErrorCode.CHECKPOINT_INCOMPLETE
+    exit_status = 15
+
+
+class CheckpointUnreadableError(ModelExportError):
+    code = ErrorCode.CHECKPOINT_UNREADABLE
+    exit_status = 16
+
+
+class CheckpointTooNewError(ModelExportError):
+    code = ErrorCode.CHECKPOINT_TOO_NEW
+    exit_status = 17
+
+
+class CheckpointQuantizedError(ModelExportError):
+    code = ErrorCode.CHECKPOINT_QUANTIZED
+    exit_status = 18
+
+
+class TokenizerUnreadableError(ModelExportError):
+    code = ErrorCode.TOKENIZER_UNREADABLE
+    exit_status = 19
+
+
+class ExportFailedError(ModelExportError):
+    code = ErrorCode.EXPORT_FAILED
+    exit_status = 20
+
+
+# --- the result is not good enough to publish (30-39) ----------------------------------------------------------------
+
+
+class ParityFailedError(ModelExportError):
+    code = ErrorCode.PARITY_FAILED
+    exit_status = 30
+
+
+class OptimumLoadFailedError(ModelExportError):
+    code = ErrorCode.OPTIMUM_LOAD_FAILED
+    exit_status = 31
+
+
+class FolderInvalidError(ModelExportError):
+    code = ErrorCode.FOLDER_INVALID
+    exit_status = 32
+
+
+class NoTagsError(ModelExportError):
+    code = ErrorCode.NO_TAGS
+    exit_status = 33
+
+
+# --- the machine does not allow it (40-49) ---------------------------------------------------------------------------
+
+
+class TooLargeError(ModelExportError):
+    code = ErrorCode.TOO_LARGE
+    exit_status = 40
+
+
+class OutOfMemoryError(ModelExportError):
+    code = ErrorCode.OUT_OF_MEMORY
+    exit_status = 41
+
+
+class DiskFullError(ModelExportError):
+    code = ErrorCode.DISK_FULL
+    exit_status = 42
+
+
+class TimeLimitError(ModelExportError):
+    code = ErrorCode.TIMEOUT
+    exit_status = 43
+
+
+class EnvironmentFailedError(ModelExportError):
+    code = ErrorCode.ENVIRONMENT_FAILED
+    exit_status = 44
+
+
+class ExporterCrashedError(ModelExportError):
+    code = ErrorCode.EXPORTER_CRASHED
+    exit_status = 45
+
+
+# --- the Hub or its rules do not allow it (50-69) --------------------------------------------------------------------
+
+
+class RepoNotFoundError(ModelExportError):
+    code = ErrorCode.REPO_NOT_FOUND
+    exit_status = 50
+
+
+class RevisionNotFoundError(ModelExportError):
+    code = ErrorCode.REVISION_NOT_FOUND
+    exit_status = 51
+
+
+class RepoEmptyError(ModelExportError):
+    code = ErrorCode.REPO_EMPTY
+    exit_status = 52
+
+
+class GatedError(ModelExportError):
+    code = ErrorCode.GATED
+    exit_status = 53
+
+
+class UnauthorizedError(ModelExportError):
+    code = ErrorCode.UNAUTHORIZED
+    exit_status = 54
+
+
+class ForbiddenError(ModelExportError):
+    code = ErrorCode.FORBIDDEN
+    exit_status = 55
+
+
+class RepoDisabledError(ModelExportError):
+    code = ErrorCode.REPO_DISABLED
+    exit_status = 56
+
+
+class PrsDisabledError(ModelExportError):
+    code = ErrorCode.PRS_DISABLED
+    exit_status = 57
+
+
+class OptedOutError(ModelExportError):
+    code = ErrorCode.OPTED_OUT
+    exit_status = 58
+
+
+class DownloadCorruptError(ModelExportError):
+    code = ErrorCode.DOWNLOAD_CORRUPT
+    exit_status = 59
+
+
+class UploadCorruptError(ModelExportError):
+    code = ErrorCode.UPLOAD_CORRUPT
+    exit_status = 60
+
+
+class RateLimitedError(ModelExportError):
+    code = ErrorCode.RATE_LIMITED
+    exit_status = 61
+
+
+class HubUnavailableError(ModelExportError):
+    code = ErrorCode.HUB_UNAVAILABLE
+    exit_status = 62
+
+
+# --- somebody stopped it ---------------------------------------------------------------------------------------------
+
+
+class CancelledError(ModelExportError):
+    """Ctrl-C or SIGTERM; 128 + SIGINT, what a shell expects."""
+
+    code = ErrorCode.CANCELLED
+    exit_status = 130
+
+
+ERRORS: dict[ErrorCode, type[ModelExportError]] = {
+    error.code: error for error in ModelExportError.__subclasses__()
+}
+"""The class of every code: how the bot raises again what the exporter's ``failed`` event reports."""
