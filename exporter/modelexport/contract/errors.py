@@ -23,6 +23,7 @@ class ErrorCode(StrEnum):
     CUSTOM_CODE = "custom_code"
     CHECKPOINT_INCOMPLETE = "checkpoint_incomplete"
     CHECKPOINT_UNREADABLE = "checkpoint_unreadable"
+    CHECKPOINT_MISMATCH = "checkpoint_mismatch"
     CHECKPOINT_TOO_NEW = "checkpoint_too_new"
     CHECKPOINT_QUANTIZED = "checkpoint_quantized"
     TOKENIZER_UNREADABLE = "tokenizer_unreadable"
@@ -161,6 +162,13 @@ class TokenizerUnreadableError(ModelExportError):
 class ExportFailedError(ModelExportError):
     code = ErrorCode.EXPORT_FAILED
     exit_status = 20
+
+
+class CheckpointMismatchError(ModelExportError):
+    """Config and weights are sound each, and do not belong together."""
+
+    code = ErrorCode.CHECKPOINT_MISMATCH
+    exit_status = 21
 
 
 # --- the result is not good enough to publish (30-39) ----------------------------------------------------------------
