@@ -1,0 +1,79 @@
+"""The part of an export that holds the ONNX model: parity against the reference outputs, and the load with Optimum.
+
+Runs in a process of its own that never held the PyTorch model (:mod:`modelexport.isolation`). The ONNX files are opened
+once: by Optimum, whose sessions the parity runs use too.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+
+from modelexport import optimum_check, parity
+from modelexport.contract.errors import OptimumLoadFailedError
+from modelexport.contract.events import Progress, Stage, StageName
+from modelexport.contract.manifest import OptimumCheck, ParityResult
+from modelexport.isolation import Emit
+from modelexport.parity import ReferenceFile
+
+
+@dataclass(frozen=True)
+class Checked:
+    """Every comparison, all of them passed, and what Optimum loaded."""
+
+    parity: tuple[ParityResult, ...]
+    optimum: OptimumCheck
+
+
+def check(folder: Path, references: Mapping[str, ReferenceFile], model_class: type, atol: float, emit: Emit) -> Checked:
+    """Compare every graph in ``folder`` with its reference outputs, through Optimum and below it.
+
+    Args:
+        references: by name of the ONNX file.
+        model_class: the ``ORTModelForX`` of the task.
+        atol: largest absolute difference allowed.
+
+    Raises:
+        OptimumLoadFailedError: Optimum cannot load the folder, or cannot run what it loaded.
+        ParityFailedError: the numbers differ by more than ``atol``.
+    """
+    optimum_check.forbid_network()
+    emit(Stage(stage=StageName.CHECK, detail=model_class.__name__))
+    model = optimum_check.load(folder, model_class, frozenset(references))
+    sessions = optimum_check.sessions(model)
+    results: list[ParityResult] = []
+    worst = 0.0
+    for file, references_of_file in references.items():
+        session = sessions.get(Path(file).stem) or _session(folder / file)
+        for number, (case, feeds, expected) in enumerate(references_of_file.load()):
+            results += parity.compare(session, file, case, feeds, expected, atol)
+            if len(references) == 1:
+                worst = max(worst, _through_optimum(model, feeds, expected))
+            emit(Progress(stage=StageName.CHECK, done=number + 1, total=len(results), unit="cases"))
+    parity.require(results)
+    if worst > atol:
+        raise OptimumLoadFailedError(
+            f"{model_class.__name__} runs the graph but returns other numbers than PyTorch: they differ by {worst:.3g}, "
+            f"allowed is {atol:.3g}."
+        )
+    opened = tuple(sorted(path.name for path in optimum_check.loaded_files(model)))
+    return Checked(tuple(results), OptimumCheck(model_class=model_class.__name__, files=opened, max_abs=worst))
+
+
+def _through_optimum(model: object, feeds: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarray]) -> float:
+    outputs = optimum_check.forward(model, feeds)
+    shared = outputs.keys() & expected.keys()
+    if not shared:
+        raise OptimumLoadFailedError(
+            f"{type(model).__name__} returned {', '.join(outputs) or 'nothing'}, none of the graph's outputs "
+            f"{', '.join(expected)}. Export for another task."
+        )
+    return max(parity.difference(outputs[name], expected[name])[0] for name in shared)
+
+
+def _session(path: Path) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(path, sess_options=options, providers=["CPUExecutionProvider"])

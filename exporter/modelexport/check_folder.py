@@ -1,0 +1,255 @@
+"""``modelexport check``: judge a folder of ONNX files, ours or not, the way a user of Optimum would meet it.
+
+The steps, in order; the first that fails ends the check with its error:
+
+1. ``config.json`` is there and readable, ONNX files are there, external data is complete.
+2. The files are those that the manifest lists, byte for byte (folders with a manifest).
+3. Every node carries its tags (folders with a manifest); otherwise the share that does is reported.
+4. Optimum loads the folder, offline, and runs it on inputs made by its tokenizer or processor.
+5. With ``--against``: the numbers are those of the PyTorch model.
+"""
+
+import hashlib
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+from onnx.external_data_helper import ExternalDataInfo, uses_external_data
+from rich.console import Console
+from rich.table import Table
+from transformers import AutoConfig
+
+from modelexport import bridge, checkpoint, folder as folders, isolation, optimum_check, parity, preprocessors, source
+from modelexport import task as tasks
+from modelexport.cases import Preprocessors, make_cases
+from modelexport.check import Checked, check
+from modelexport.contract.errors import (
+    ConfigInvalidError,
+    ConfigMissingError,
+    FolderInvalidError,
+    OptimumLoadFailedError,
+    SourceNotFoundError,
+    UnsupportedArchitectureError,
+)
+from modelexport.contract.manifest import Manifest
+from modelexport.htp.tags import Tag, all_nodes
+from modelexport.isolation import Emit
+from modelexport.load import load_model
+from modelexport.parity import ReferenceFile
+from modelexport.plan import plan
+
+import torch
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What was found to be true of a folder.
+
+    Attributes:
+        tagged: nodes that carry a tag, of ``nodes``.
+        compared: what was compared with PyTorch; None without ``--against``.
+    """
+
+    folder: Path
+    task: str
+    model_class: str
+    files: tuple[str, ...]
+    manifest: bool
+    nodes: int
+    tagged: int
+    compared: Checked | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """For ``--json``."""
+        found: dict[str, Any] = {
+            "folder": str(self.folder),
+            "task": self.task,
+            "class": self.model_class,
+            "files": list(self.files),
+            "manifest": self.manifest,
+            "nodes": self.nodes,
+            "tagged": self.tagged,
+        }
+        if self.compared is not None:
+            found["parity"] = [result.model_dump(mode="json") for result in self.compared.parity]
+        return found
+
+
+def check_folder(folder: Path, *, task: str | None, against: str | None, atol: float | None) -> Findings:
+    """Run the steps of this module on ``folder``.
+
+    Raises:
+        ModelExportError: the first step that fails, with what to do.
+    """
+    if not folder.is_dir():
+        raise SourceNotFoundError(f"{folder} is not a folder.")
+    _require_config(folder)
+    files = folders.onnx_files(folder)
+    for file in files:
+        _require_external_data(file)
+    manifest = folders.manifest(folder)
+    if manifest is not None:
+        _require_listed(folder, manifest)
+    nodes, tagged = _tags(files)
+    if manifest is not None and tagged < nodes:
+        raise FolderInvalidError(
+            f"{nodes - tagged} of {nodes} nodes in {folder} have lost their tags, although the manifest promises them. "
+            "Another tool rewrote the graph; export again."
+        )
+    config = _config(folder)
+    architectures = tuple(config.architectures or ())
+    chosen = task or (manifest.task if manifest else None)
+    chosen = tasks.resolve(config.model_type, architectures, requested=chosen, pipeline_tag=None)
+    model_class = tasks.ort_model_class(chosen, architectures)
+    if model_class is None:
+        raise UnsupportedArchitectureError(f"Optimum has no ORTModel class for the task {chosen!r}.")
+    opened = isolation.run(_load_and_run, folder, model_class, tuple(file.name for file in files), emit=_silent)
+    compared = _compare(folder, against, chosen, model_class, atol) if against is not None else None
+    return Findings(folder, chosen, model_class.__name__, opened, manifest is not None, nodes, tagged, compared)
+
+
+def show(findings: Findings) -> None:
+    """Print the findings for a person."""
+    console = Console(highlight=False)
+    console.print(f"[green]✓[/] {findings.model_class} loads {', '.join(findings.files)} from {findings.folder} and runs it")
+    if findings.manifest:
+        console.print("[green]✓[/] all files are as the manifest lists them")
+    if findings.tagged:
+        console.print(f"[green]✓[/] {findings.tagged} of {findings.nodes} nodes say which module they came from")
+    else:
+        console.print("[dim]– no node says which module it came from: not exported by modelexport")
+    if findings.compared is None:
+        console.print("[dim]– numbers not compared: pass --against SRC with the PyTorch model")
+        return
+    table = Table("graph", "output", "case", "max abs difference", "allowed")
+    for result in findings.compared.parity:
+        table.add_row(result.graph, result.output, result.case, f"{result.max_abs:.2e}", f"{result.tolerance:.0e}")
+    console.print(table)
+
+
+def _require_config(folder: Path) -> None:
+    if not (folder / "config.json").is_file():
+        raise ConfigMissingError(
+            f"config.json not found in {folder}. Optimum needs it beside the model; re-export with modelexport >= 1.0.0"
+        )
+
+
+def _config(folder: Path) -> Any:
+    try:
+        return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except Exception as error:
+        first_line = (str(error).strip() or "no message").splitlines()[0]
+        raise ConfigInvalidError(
+            f"config.json in {folder} cannot be read by transformers: {type(error).__name__}: {first_line}"
+        ) from error
+
+
+def _require_external_data(file: Path) -> None:
+    try:
+        proto = onnx.load(file, load_external_data=False)
+    except Exception as error:
+        raise FolderInvalidError(f"{file} is not a complete ONNX file: {type(error).__name__}. Download it again.") from error
+    for tensor in proto.graph.initializer:
+        if not uses_external_data(tensor):
+            continue
+        info = ExternalDataInfo(tensor)
+        data = file.parent / info.location
+        if info.location != f"{file.name}_data":
+            raise FolderInvalidError(
+                f"{file.name} keeps weights in {info.location!r}. Optimum fetches no other file than {file.name}_data from "
+                "the Hub, so nobody could load it; re-export with modelexport >= 1.0.0"
+            )
+        if not data.is_file() or data.stat().st_size < (info.offset or 0) + (info.length or 0):
+            raise FolderInvalidError(
+                f"{file.name} needs {info.location}, which is {'cut short' if data.is_file() else 'missing'}. Download it again."
+            )
+
+
+def _require_listed(folder: Path, manifest: Manifest) -> None:
+    for entry in manifest.files:
+        path = folder / entry.path
+        if not path.is_file():
+            raise FolderInvalidError(f"{entry.path} is listed in the manifest but missing in {folder}. Download it again.")
+        with path.open("rb") as stream:
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        if digest != entry.sha256:
+            raise FolderInvalidError(
+                f"{entry.path} is not the file that the manifest lists (sha256 {digest[:12]}, listed {entry.sha256[:12]}). "
+                "It was changed or damaged; download it again, or export again."
+            )
+
+
+def _tags(files: list[Path]) -> tuple[int, int]:
+    nodes = tagged = 0
+    for file in files:
+        for node in all_nodes(ir.load(file)):
+            nodes += 1
+            tagged += Tag.read(node) is not None
+    return nodes, tagged
+
+
+def _load_and_run(folder: Path, model_class: type, names: tuple[str, ...], emit: Emit) -> tuple[str, ...]:
+    optimum_check.forbid_network()
+    model = optimum_check.load(folder, model_class, frozenset(names))
+    makers = preprocessors.load(folder)
+    inputs = _example(makers)
+    if inputs:
+        wanted = {item.name for session in optimum_check.sessions(model).values() for item in session.get_inputs()}
+        outputs = optimum_check.forward(model, {name: value for name, value in inputs.items() if name in wanted})
+        _require_finite(outputs)
+    return tuple(sorted(path.name for path in optimum_check.loaded_files(model)))
+
+
+def _example(makers: Preprocessors) -> dict[str, np.ndarray]:
+    if makers.tokenizer is not None:
+        return dict(makers.tokenizer(["Hello, world!"], return_tensors="np"))
+    if makers.image_processor is not None:
+        image = np.random.default_rng(0).integers(0, 255, (64, 80, 3)).astype(np.uint8)
+        return dict(makers.image_processor(image, return_tensors="np"))
+    return {}
+
+
+def _require_finite(outputs: dict[str, np.ndarray]) -> None:
+    for name, value in outputs.items():
+        if value.dtype.kind == "f" and np.isnan(value).any():
+            raise OptimumLoadFailedError(f"Optimum runs the model, but its output {name!r} contains NaN on a plain input.")
+
+
+def _compare(folder: Path, against: str, task: str, model_class: type, atol: float | None) -> Checked:
+    original, _, _ = source.locate(against, None)
+    with tempfile.TemporaryDirectory(prefix="modelexport-") as scratch:
+        read = checkpoint.read(original)
+        references, dtype = isolation.run(_references, read, task, folder, Path(scratch), emit=_silent)
+        tolerance = atol if atol is not None else parity.TOLERANCE[dtype]
+        return isolation.run(check, folder, references, model_class, tolerance, emit=_silent)
+
+
+def _references(
+    read: checkpoint.Checkpoint, task: str, folder: Path, scratch: Path, emit: Emit
+) -> tuple[dict[str, ReferenceFile], str]:
+    (prepared_folder := scratch / "prepared").mkdir()
+    prepared = bridge.prepare(read, prepared_folder)
+    loaded = load_model(prepared, read, task, torch.float32)
+    makers = preprocessors.load(prepared.folder)
+    references = {}
+    for graph in plan(loaded.model, task, list(makers)):
+        path = folder / f"{graph.name}.onnx"
+        if not path.is_file():
+            raise FolderInvalidError(f"{path.name} is missing in {folder}; the task {task!r} needs it.")
+        proto = onnx.load(path, load_external_data=False).graph
+        outputs = [value.name for value in proto.output]
+        triples = [
+            (case.name, case.feeds, parity.reference(graph, case, outputs))
+            for case in make_cases(graph, makers, [value.name for value in proto.input])
+        ]
+        references[path.name] = ReferenceFile(scratch / f"{graph.name}.npz")
+        references[path.name].save(triples)
+    return references, "float32"
+
+
+def _silent(_: object) -> None:
+    """Checks are quick; nobody watches their stages."""

@@ -1,0 +1,214 @@
+"""The command line: ``export``, ``check``, ``inspect``.
+
+Only arguments and exit statuses are handled here. The engine is imported inside the commands, so that ``--help`` answers
+at once and the base install (without torch) can say what is missing.
+"""
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from modelexport import __version__
+from modelexport.contract.errors import CancelledError, EngineMissingError, ModelExportError, UsageError
+
+app = typer.Typer(
+    name="modelexport",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    help="Turn a PyTorch model into a verified, [bold]Optimum-ready[/] ONNX folder whose nodes know their PyTorch module.",
+    epilog="Example: [cyan]modelexport export bert-base-uncased out/ && modelexport check out/ && modelexport inspect out/[/]",
+)
+
+_Verbose = Annotated[bool, typer.Option("--verbose", help="Show tracebacks and the libraries' own warnings.")]
+
+
+@app.callback(invoke_without_command=True)
+def _root(version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False) -> None:
+    if version:
+        print(__version__)
+        raise typer.Exit
+
+
+@app.command()
+def export(
+    source: Annotated[str, typer.Argument(metavar="SRC", help="A model folder, or a repo on the Hub ([cyan]org/name[/]).")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The folder to make. It is complete at the end, or absent.")],
+    task: Annotated[
+        str | None, typer.Option(help="What the model is for, e.g. feature-extraction. Default: found from the repo.")
+    ] = None,
+    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of a repo on the Hub.")] = None,
+    opset: Annotated[int | None, typer.Option(help="ONNX opset. Default: what Optimum recommends.", min=14, max=20)] = None,
+    dtype: Annotated[str, typer.Option(help="float32, or source to keep the checkpoint's own.")] = "float32",
+    atol: Annotated[
+        float | None, typer.Option(help="Largest absolute difference from PyTorch. Default: 1e-4 for float32.", min=0)
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT where it exists.")] = False,
+    events: Annotated[bool, typer.Option("--events", help="Print progress as JSON lines on stdout.")] = False,
+    source_repo: Annotated[str | None, typer.Option(help="Repo that SRC is a snapshot of, for the manifest.")] = None,
+    source_sha: Annotated[str | None, typer.Option(help="Commit sha that SRC is a snapshot of, for the manifest.")] = None,
+    verbose: _Verbose = False,
+) -> None:
+    """Export a model: trace, tag every node, write, copy tokenizer and config, compare with PyTorch, load with Optimum.
+
+    OUT appears only when every check passed.
+    """
+    from modelexport import progress
+
+    if dtype not in ("float32", "source"):
+        raise UsageError(f"--dtype is float32 or source, not {dtype!r}.")
+    with _events_alone_on_stdout(events), progress.display(events=events) as display:
+        try:
+            engine = _engine(verbose)
+            folder, repo, sha = engine.source.locate(source, revision)
+            options = engine.Options(task=task, opset=opset, dtype=dtype, atol=atol)
+            origin = engine.Origin(repo=source_repo or repo, sha=source_sha or sha)
+            manifest = engine.export(folder, out, options, origin=origin, overwrite=overwrite, emit=display.emit)
+        except ModelExportError as error:
+            display.failed(error)
+            _exit(error, verbose)
+        except KeyboardInterrupt as error:
+            cancelled = CancelledError(f"Stopped. {out} was not written.")
+            display.failed(cancelled)
+            _exit(cancelled, verbose and bool(error))
+        display.finished(str(out), engine.MANIFEST_NAME)
+        if not events:
+            engine.summary(manifest, out)
+
+
+@app.command()
+def check(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder with ONNX files, ours or not.")],
+    task: Annotated[str | None, typer.Option(help="Default: from the manifest, else found from config.json.")] = None,
+    against: Annotated[
+        str | None, typer.Option(metavar="SRC", help="Compare the numbers with this PyTorch model, folder or repo.")
+    ] = None,
+    atol: Annotated[float | None, typer.Option(help="Largest absolute difference. Default: by dtype.", min=0)] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
+    verbose: _Verbose = False,
+) -> None:
+    """Would Optimum load this folder, and are the numbers right?
+
+    Without --against the files are checked by themselves: complete, as listed in the manifest, tagged, loadable and
+    runnable with stock Optimum, offline.
+    """
+    try:
+        _engine(verbose)
+        from modelexport import check_folder
+
+        findings = check_folder.check_folder(folder, task=task, against=against, atol=atol)
+    except ModelExportError as error:
+        if as_json:
+            print(json.dumps({"passed": False, "code": error.code.value, "message": error.message}))
+        else:
+            _print_error(error)
+        _exit(error, verbose)
+    if as_json:
+        print(json.dumps({"passed": True, **findings.to_dict()}))
+    else:
+        check_folder.show(findings)
+
+
+@app.command()
+def inspect(
+    path: Annotated[Path, typer.Argument(metavar="FILE|DIR", help="An ONNX file, or a folder of them.")],
+    depth: Annotated[int | None, typer.Option(help="Levels of modules to show.", min=0)] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the tree as JSON.")] = False,
+    verbose: _Verbose = False,
+) -> None:
+    """Show the module tree that is in the tags of an ONNX file."""
+    try:
+        _require_engine()
+        from rich.console import Console
+
+        from modelexport import report
+        from modelexport.folder import onnx_files
+
+        hierarchies = [report.read(file) for file in onnx_files(path)]
+    except ModelExportError as error:
+        _print_error(error)
+        _exit(error, verbose)
+    if as_json:
+        print(json.dumps([hierarchy.to_dict() for hierarchy in hierarchies]))
+        return
+    for hierarchy in hierarchies:
+        Console().print(report.rich_tree(hierarchy, depth))
+
+
+def main() -> None:
+    """The console script. Exit status: 0, or that of the error (:mod:`modelexport.contract.errors`)."""
+    signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))  # both end in KeyboardInterrupt, both clean up
+    try:
+        app(standalone_mode=True)
+    except ModelExportError as error:
+        _print_error(error)
+        sys.exit(error.exit_status)
+    except KeyboardInterrupt:
+        sys.exit(CancelledError.exit_status)
+
+
+def _engine(verbose: bool) -> Any:
+    """The heavy half, imported on demand and told to be quiet."""
+    _require_engine()
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # it would warn about our forks
+    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    if not verbose:
+        import logging
+        import warnings
+
+        warnings.simplefilter("ignore")
+        logging.basicConfig(level=logging.ERROR)
+        os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+        os.environ.setdefault("ORT_LOGGING_LEVEL", "3")
+    from modelexport import engine
+
+    return engine
+
+
+def _require_engine() -> None:
+    from importlib.util import find_spec
+
+    missing = [name for name in ("torch", "onnx_ir", "optimum") if find_spec(name) is None]
+    if missing:
+        raise EngineMissingError(
+            f"This command needs the engine, and {', '.join(missing)} is not installed. "
+            'Install it with: pip install "modelexport[engine]"'
+        )
+
+
+class _events_alone_on_stdout:  # noqa: N801  used like a function
+    """Send everything that libraries print to stderr, so that stdout carries events and nothing else."""
+
+    def __init__(self, events: bool) -> None:
+        self._events = events
+
+    def __enter__(self) -> None:
+        if self._events:
+            stdout = os.dup(1)
+            os.dup2(2, 1)
+            sys.stdout = os.fdopen(stdout, "w", encoding="utf-8", buffering=1)
+
+    def __exit__(self, *_: object) -> None:
+        if self._events:
+            sys.stdout.flush()
+
+
+def _print_error(error: ModelExportError) -> None:
+    from rich.console import Console
+
+    Console(stderr=True).print(f"[red]{error.code.value}[/]: {error.message}", highlight=False, soft_wrap=True)
+
+
+def _exit(error: ModelExportError, verbose: bool) -> NoReturn:
+    if verbose:
+        import traceback
+
+        traceback.print_exception(error)
+    sys.exit(error.exit_status)

@@ -1,0 +1,128 @@
+"""The whole story of one export: inspect -> load -> trace -> project -> write -> bundle -> check -> manifest."""
+
+import errno
+import hashlib
+import tempfile
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+from modelexport import bridge, checkpoint, isolation, model_card, output, task
+from modelexport.bundle import bundle
+from modelexport.check import Checked, check
+from modelexport.checkpoint import Checkpoint
+from modelexport.contract.errors import DiskFullError, UnsupportedArchitectureError
+from modelexport.contract.events import Note, Stage, StageName
+from modelexport.contract.manifest import MANIFEST_NAME, FileEntry, Manifest, Options, Source, WeightFile
+from modelexport.convert import Converted, convert
+from modelexport.graph import IR_VERSION
+from modelexport.isolation import Emit
+from modelexport.parity import TOLERANCE
+
+_VERSIONS = ("modelexport", "torch", "transformers", "optimum", "optimum-onnx", "onnx", "onnx-ir", "onnxruntime")
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Which commit of which repo the folder is a snapshot of; both None for a folder of unknown origin."""
+
+    repo: str | None = None
+    sha: str | None = None
+
+
+def export(source: Path, out: Path, options: Options, *, origin: Origin, overwrite: bool, emit: Emit) -> Manifest:
+    """Export the model in ``source`` to the folder ``out``, checked.
+
+    Raises:
+        ModelExportError: any of :mod:`modelexport.contract.errors`; ``out`` is then as it was before.
+    """
+    try:
+        with (
+            output.staged(out, overwrite=overwrite) as folder,
+            tempfile.TemporaryDirectory(prefix="modelexport-") as scratch,
+        ):
+            manifest = _export(source, folder, Path(scratch), options, origin, emit)
+            (folder / MANIFEST_NAME).write_text(manifest.to_json(), encoding="utf-8")
+    except OSError as error:
+        if error.errno in _DISK_FULL:
+            raise DiskFullError(
+                f"The disk is full ({error.strerror}). {out} was not written. Free space for about twice the size of the "
+                "weights there and in the temporary folder (TMPDIR), then run again."
+            ) from error
+        raise
+    return manifest
+
+
+def _export(source: Path, folder: Path, scratch: Path, options: Options, origin: Origin, emit: Emit) -> Manifest:
+    emit(Stage(stage=StageName.INSPECT, detail=source.name))
+    read = checkpoint.read(source)
+    chosen = task.resolve(
+        read.model_type,
+        read.architectures,
+        requested=options.task,
+        pipeline_tag="feature-extraction" if read.library == "sentence_transformers" else model_card.pipeline_tag(source),
+    )
+    model_class = task.ort_model_class(chosen, read.architectures)
+    if model_class is None:
+        raise UnsupportedArchitectureError(
+            f"Optimum has no ORTModel class for the task {chosen!r}, so nobody could load the result with it. "
+            "Choose another task with --task."
+        )
+    (prepared_folder := scratch / "prepared").mkdir()
+    prepared = bridge.prepare(read, prepared_folder)
+    for note in prepared.notes:
+        emit(Note(message=note))
+    converted = isolation.run(convert, read, prepared, chosen, options, folder, scratch, emit=emit)
+    emit(Stage(stage=StageName.BUNDLE))
+    bundled = bundle(read, prepared, folder)
+    atol = options.atol if options.atol is not None else TOLERANCE[converted.dtype]
+    checked = isolation.run(check, folder, dict(converted.references), model_class, atol, emit=emit)
+    notes = (*prepared.notes, *converted.notes, *bundled.notes)
+    return _manifest(read, folder, options, origin, chosen, converted, checked, notes)
+
+
+def _manifest(
+    read: Checkpoint,
+    folder: Path,
+    options: Options,
+    origin: Origin,
+    chosen: str,
+    converted: Converted,
+    checked: Checked,
+    notes: tuple[str, ...],
+) -> Manifest:
+    digests = read.weight_digests()
+    weights = tuple(WeightFile(path=file.path, size=file.size, sha256=digests[file.path]) for file in read.weights)
+    hashed = {file.path.name: file.sha256 for file in converted.files}
+    return Manifest(
+        source=Source(repo=origin.repo, sha=origin.sha, weights=weights),
+        options=options,
+        options_digest=options.digest(),
+        task=chosen,
+        library=read.library,
+        model_type=read.model_type,
+        architecture=converted.architecture,
+        versions={name: version(name) for name in _VERSIONS},
+        opset=converted.opset,
+        ir_version=IR_VERSION,
+        dtype=converted.dtype,
+        graphs=converted.graphs,
+        parity=checked.parity,
+        optimum=checked.optimum,
+        files=tuple(_files(folder, hashed)),
+        notes=tuple(dict.fromkeys(notes)),
+    )
+
+
+def _files(folder: Path, hashed: dict[str, str]) -> list[FileEntry]:
+    """Every file of the folder; those that were hashed while they were written are not read again."""
+    return [
+        FileEntry(
+            path=path.relative_to(folder).as_posix(),
+            size=path.stat().st_size,
+            sha256=hashed.get(path.name) or hashlib.sha256(path.read_bytes()).hexdigest(),
+        )
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    ]

@@ -1,0 +1,107 @@
+"""Run one part of an export in a process of its own, forked from this one.
+
+Why: memory. The process that converts holds the PyTorch model, the one that checks holds the ONNX Runtime session; a
+process gives its memory back when it ends, and a fork of one that has imported the engine but loaded no weights starts
+in milliseconds. A crash or an out-of-memory kill becomes a typed error, and the parent is left to clean up.
+"""
+
+import multiprocessing
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from typing import Any, TypeVar
+
+from modelexport.contract.errors import ExporterCrashedError, ModelExportError, OutOfMemoryError
+from modelexport.contract.events import Note, Progress, Stage
+
+Result = TypeVar("Result")
+Emit = Callable[[Stage | Progress | Note], None]
+"""Takes the events of a running export."""
+
+
+def run(function: Callable[..., Result], *args: Any, emit: Emit) -> Result:
+    """Call ``function(*args, emit)`` in a child process and return what it returns.
+
+    ``function`` and all values must be picklable, as on systems without ``fork`` the child is spawned.
+
+    Raises:
+        ModelExportError: the one that ``function`` raised.
+        OutOfMemoryError: the kernel killed the child, or it could not allocate.
+        ExporterCrashedError: the child died otherwise, or raised anything else; the message ends with the traceback.
+    """
+    context = multiprocessing.get_context("fork" if sys.platform.startswith("linux") else "spawn")
+    receiver, sender = context.Pipe(duplex=False)
+    child = context.Process(target=_main, args=(sender, os.getpid(), function, args), daemon=True)
+    child.start()
+    sender.close()
+    try:
+        while True:
+            kind, value = receiver.recv()
+            if kind == "event":
+                emit(value)
+            elif kind == "result":
+                return value  # type: ignore[no-any-return]
+            else:
+                raise value
+    except EOFError:
+        child.join()
+        raise _died(child.exitcode) from None
+    finally:
+        receiver.close()
+        if child.is_alive():
+            child.join(timeout=5 if sys.exc_info()[0] is None else 0)
+        if child.is_alive():
+            child.kill()
+            child.join()
+
+
+def _main(sender: Connection, parent: int, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
+    _die_with(parent)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the parent decides
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    try:
+        result = function(*args, lambda event: sender.send(("event", event)))
+        sender.send(("result", result))
+    except ModelExportError as error:
+        sender.send(("error", error))
+    except MemoryError:
+        sender.send(("error", OutOfMemoryError(_OUT_OF_MEMORY)))
+    except BaseException as error:
+        if "not enough memory" in str(error) or "bad_alloc" in str(error):  # torch, ONNX Runtime
+            sender.send(("error", OutOfMemoryError(_OUT_OF_MEMORY)))
+        elif isinstance(error, OSError):
+            sender.send(("error", error))
+        else:
+            message = f"modelexport failed in a way it does not know: {type(error).__name__}: {error}\n"
+            sender.send(("error", ExporterCrashedError(message + traceback.format_exc().rstrip())))
+    finally:
+        sender.close()
+
+
+def _die_with(parent: int) -> None:
+    """Make the kernel kill this process when its parent dies (Linux: ``prctl(PR_SET_PDEATHSIG)``)."""
+    if not sys.platform.startswith("linux"):
+        return
+    import ctypes
+
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+    if os.getppid() != parent:  # it died before the call
+        os._exit(1)
+
+
+def _died(exitcode: int | None) -> ModelExportError:
+    if exitcode == -signal.SIGKILL:
+        return OutOfMemoryError(_OUT_OF_MEMORY)
+    how = f"by signal {signal.Signals(-exitcode).name}" if exitcode and exitcode < 0 else f"with status {exitcode}"
+    return ExporterCrashedError(
+        f"A process of the export ended {how} and said nothing. Please report this with the model's name."
+    )
+
+
+_OUT_OF_MEMORY = (
+    "The export ran out of memory: its process was killed. Run it on a machine with more memory, "
+    "or raise the limit of the container."
+)

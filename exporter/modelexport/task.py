@@ -1,0 +1,125 @@
+"""Which task a checkpoint is exported for, and which classes belong to it.
+
+Everything is looked up in Optimum's TasksManager; there is no table of ours.
+"""
+
+import difflib
+from collections.abc import Mapping
+from typing import Any
+
+import optimum.exporters.onnx.model_configs  # noqa: F401  registers the ONNX configs with the TasksManager
+import optimum.onnxruntime
+import transformers
+from optimum.exporters.tasks import TasksManager
+
+from modelexport.contract.errors import TaskUnknownError, UnsupportedArchitectureError
+
+WITH_PAST = "-with-past"
+
+
+def resolve(model_type: str, architectures: tuple[str, ...], *, requested: str | None, pipeline_tag: str | None) -> str:
+    """The Optimum task to export for.
+
+    In this order: what the operator asked for; the head that the checkpoint's own architecture has; the pipeline tag of
+    the model card. A generative task takes its ``-with-past`` form (KV cache) where Optimum has one, unless it was asked
+    for by name, as ``optimum-cli`` does.
+
+    Args:
+        requested: an Optimum task or one of its synonyms (``sentiment-analysis``); None: find it.
+        pipeline_tag: from the model card; None: none.
+
+    Raises:
+        TaskUnknownError: no such task, or none could be found.
+        UnsupportedArchitectureError: Optimum cannot export this model type, or not for this task.
+    """
+    supported = supported_tasks(model_type)
+    if requested is not None:
+        task = TasksManager.map_from_synonym(requested)
+        _require_known(requested, task.removesuffix(WITH_PAST))
+    else:
+        found = _of_architectures(architectures) or _of_pipeline_tag(pipeline_tag)
+        if found is None:
+            raise TaskUnknownError(
+                f"The task of this model could not be found: architectures {list(architectures)}, pipeline tag "
+                f"{pipeline_tag!r}. Name it with --task; Optimum exports {model_type} for: {', '.join(sorted(supported))}."
+            )
+        task = found
+        if f"{task}{WITH_PAST}" in supported:
+            task += WITH_PAST
+    if task not in supported:
+        raise UnsupportedArchitectureError(
+            f"Optimum cannot export {model_type} models for the task {task!r}. It can for: "
+            f"{', '.join(sorted(supported))}. Choose one of these with --task."
+        )
+    return task
+
+
+def supported_tasks(model_type: str) -> Mapping[str, Any]:
+    """The tasks that Optimum's ONNX exporter has a config for.
+
+    Raises:
+        UnsupportedArchitectureError: it has none for this model type.
+    """
+    try:
+        return TasksManager.get_supported_tasks_for_model_type(model_type, "onnx", library_name="transformers")
+    except KeyError:
+        raise UnsupportedArchitectureError(
+            f"Optimum has no ONNX export for the architecture {model_type!r}, so there is nothing that could be verified. "
+            "The list of those it has: https://huggingface.co/docs/optimum-onnx/onnx/overview"
+        ) from None
+
+
+def ort_model_class(task: str, architectures: tuple[str, ...]) -> type | None:
+    """The ``ORTModelForX`` with which a user loads this task; None where Optimum has no such class.
+
+    It is the one whose ``auto_model_class`` is the auto class of the task. Where a task has several auto classes
+    (speech recognition: CTC and encoder-decoder), the one that knows the checkpoint's architecture.
+    """
+    loaders = TasksManager._TRANSFORMERS_TASKS_TO_MODEL_LOADERS.get(task.removesuffix(WITH_PAST), ())
+    names = (loaders,) if isinstance(loaders, str) else loaders
+    if len(names) > 1:
+        names = tuple(name for name in names if _knows(name, architectures)) or names
+    classes = [getattr(optimum.onnxruntime, name) for name in dir(optimum.onnxruntime) if name.startswith("ORTModelFor")]
+    for name in names:
+        for candidate in classes:
+            own = vars(candidate).get("auto_model_class")  # ORTModelForCustomTasks inherits its
+            if getattr(own, "__name__", None) == name:
+                return candidate  # type: ignore[no-any-return]
+    return None
+
+
+def _knows(auto_class: str, architectures: tuple[str, ...]) -> bool:
+    mapping = getattr(getattr(transformers, auto_class, None), "_model_mapping", None)
+    known = {name for model in (mapping.values() if mapping else ()) for name in _class_names(model)}
+    return bool(known.intersection(architectures))
+
+
+def _class_names(models: Any) -> tuple[str, ...]:
+    return tuple(model.__name__ for model in (models if isinstance(models, tuple) else (models,)))
+
+
+def _require_known(requested: str, task: str) -> None:
+    known = sorted(TasksManager.get_all_tasks())
+    if task not in known:
+        close = difflib.get_close_matches(task, known, n=1)
+        hint = f" Did you mean {close[0]!r}?" if close else ""
+        raise TaskUnknownError(f"{requested!r} is not a task.{hint} The tasks are: {', '.join(known)}.")
+
+
+def _of_architectures(architectures: tuple[str, ...]) -> str | None:
+    for name in architectures:
+        model_class = getattr(transformers, name, None)
+        if model_class is None:
+            continue
+        try:
+            return str(TasksManager.infer_task_from_model(model_class))
+        except ValueError:  # a class of no task (BertForPreTraining, say)
+            continue
+    return None
+
+
+def _of_pipeline_tag(pipeline_tag: str | None) -> str | None:
+    if pipeline_tag is None:
+        return None
+    task = str(TasksManager.map_from_synonym(pipeline_tag))
+    return task if task in TasksManager.get_all_tasks() else None
