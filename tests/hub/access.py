@@ -113,7 +113,7 @@ def find_repo(hub: "Hub", call: Call) -> Repo:
         moved = hub.redirect(call.kind, name)
         if moved is None or not can_read(hub.records, call.identity, moved):
             raise repo_not_found(call.identity is not None)
-        raise MovedError(_elsewhere(call, name, moved.name))
+        raise MovedError(_elsewhere(call, moved.name))
     if not can_read(hub.records, call.identity, repo):
         raise repo_not_found(call.identity is not None)
     if repo.disabled:
@@ -121,9 +121,12 @@ def find_repo(hub: "Hub", call: Call) -> Repo:
     return repo
 
 
-def _elsewhere(call: Call, old: str, new: str) -> str:
+def _elsewhere(call: Call, new: str) -> str:
     """The same request under the repository's new name: path only, so that every client follows it."""
-    path = call.raw_path.replace(f"/{old}", f"/{new}", 1)
+    match = call.route.pattern.fullmatch(call.raw_path)
+    assert match is not None
+    start, end = match.span("repo")
+    path = call.raw_path[:start] + new + call.raw_path[end:]
     query = call.request.scope["query_string"].decode("latin-1")
     return f"{path}?{query}" if query else path
 
@@ -136,9 +139,19 @@ def check_gate(hub: "Hub", call: Call, repo: Repo) -> None:
         raise HubError(
             401, f"Access to model {repo.name} is restricted. You must be authenticated to access it.", "GatedRepo"
         )
-    name = call.identity.user.name
-    if call.identity.token.resource == repo.key:
+    name, token = call.identity.user.name, call.identity.token
+    if token.resource == repo.key:
         return
+    granted = token.permissions.get("canReadGatedRepos") or any(
+        _granted(token, repo, permission) for permission in ("repo.content.read", "repo.write")
+    )
+    if token.role == "fineGrained" and not granted:
+        raise HubError(
+            403,
+            "Please enable access to public gated repositories in your fine-grained token settings"
+            " to view this repository.",
+            "GatedRepo",
+        )
     if name not in repo.let_in and org_role(hub.records, name, repo.namespace) is None:
         raise HubError(
             403,
@@ -187,9 +200,9 @@ def check_ref(hub: "Hub", call: Call, repo: Repo, ref: str, message: str = NEEDS
 
 def check_discuss(hub: "Hub", call: Call, repo: Repo) -> Identity:
     """The caller, if they may open discussions and pull requests and comment."""
+    check_gate(hub, call, repo)
     identity = check_writer(call, repo)
     check_discussions(repo)
-    check_gate(hub, call, repo)
     if not may_discuss(identity, repo):
         raise forbidden("Forbidden: this token may not write discussions (permission discussion.write).")
     return identity

@@ -10,7 +10,7 @@ import traceback
 import uuid
 from typing import TYPE_CHECKING, Any
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
 from . import account, commits, control, discussions, info, listing, oidc, repos, resolve, storage, uploads, webhooks
@@ -52,7 +52,7 @@ class App:
         query = scope["query_string"].decode("latin-1")
         entry = self.hub.journal.begin(exchange.method, raw_path, query, "authorization" in exchange.request.headers)
         entry.route = exchange.route.name if exchange.route else None
-        entry.repo = exchange.params.get("repo")
+        entry.repo = exchange.params.get("repo") or self.hub.name_of(exchange.params.get("repo_id"))
         target = f"{raw_path}?{query}" if query else raw_path
         fault = self.hub.faults.due(entry.index, entry.method, entry.route, target)
         entry.fault = fault.kind if fault else None
@@ -88,6 +88,8 @@ class App:
             response = await call.route.handler(self.hub, call)
         except HubError as error:
             response = error.response()
+        except ClientDisconnect:  # in the middle of its body: nobody reads the answer
+            response = Response(status_code=400)
         except Exception:  # noqa: BLE001 - whatever is wrong here, the client gets an answer and we a traceback
             traceback.print_exc()
             response = JSONResponse({"error": "Internal Error"}, 500, {"X-Error-Message": "Internal Error"})
@@ -129,7 +131,8 @@ class App:
             if fault.when == "after":
                 await self._apply(exchange, entry)
             else:
-                await exchange.request.body()  # so that the client has sent everything when the answer comes
+                async for _ in exchange.request.stream():
+                    pass  # so that the client has sent everything when the answer comes
             response = _refusal(fault)
             entry.status = response.status_code
             await response(exchange.scope, receive, send)

@@ -52,8 +52,10 @@ def _make_token(hub: "Hub", user: str, role: TokenRole, permissions: dict[str, A
 async def create_user(hub: "Hub", call: Call) -> Response:
     """A user (made if need be) and a new token of theirs."""
     body = await call.json()
-    if hub.records.get(Org, body["name"]):
-        raise HubError(409, f"{body['name']} is an organisation")
+    if org := hub.records.get(Org, body["name"]):
+        if org.members:
+            raise HubError(409, f"{body['name']} is an organisation")
+        hub.records.delete(org)  # only the namespace of a seeded repository, until now
     if hub.records.get(User, body["name"]) is None:
         hub.records.save(User(body["name"], body.get("fullname") or body["name"]))
     token = _make_token(hub, body["name"], body.get("role", "write"), body.get("permissions") or {}, None)

@@ -35,7 +35,8 @@ class HubError(Exception):
         self.body = body
 
     def response(self) -> Response:
-        headers = {"X-Error-Message": self.message.replace("\n", " "), **self.headers}
+        text = self.message.replace("\n", " ").encode("latin-1", "replace").decode("latin-1")
+        headers = {"X-Error-Message": text, **self.headers}
         if self.code is not None:
             headers["X-Error-Code"] = self.code
         return JSONResponse(self.body or {"error": self.message}, self.status, headers)

@@ -1,17 +1,20 @@
 """The Hub's state in one object: records, repositories on disk, the URL signer, webhooks, journal and faults."""
 
 import shutil
+from collections import OrderedDict
 from pathlib import Path
 
 from .faults import Faults
 from .git import MAIN, GitRepo
+from .info import Snapshot
 from .journal import Journal
 from .lfs import LfsObjects
 from .limits import RateLimits
-from .records import Discussion, Redirect, Repo, Settings
-from .records import Records as Records
+from .records import Discussion, Records, Redirect, Repo, Settings
 from .storage import Signer
 from .webhooks import Webhooks
+
+KEPT_SNAPSHOTS = 1000
 
 
 class Hub:
@@ -28,6 +31,7 @@ class Hub:
         self.storage_url = ""
         self._git: dict[str, GitRepo] = {}
         self._lfs: dict[str, LfsObjects] = {}
+        self._snapshots: OrderedDict[tuple[str, str], Snapshot] = OrderedDict()
 
     @property
     def settings(self) -> Settings:
@@ -37,6 +41,10 @@ class Hub:
 
     def repo(self, kind: str, name: str) -> Repo | None:
         return self.records.get(Repo, f"{kind}/{name}")
+
+    def name_of(self, repo_id: str | None) -> str | None:
+        """The name of the repository with this id, for the journal."""
+        return next((repo.name for repo in self.records.all(Repo) if repo.id == repo_id), None) if repo_id else None
 
     def redirect(self, kind: str, name: str) -> Repo | None:
         """The repository that once had this name."""
@@ -63,6 +71,15 @@ class Hub:
     def folder(self, repo: Repo) -> Path:
         """A repository's folder bears its id, not its name: a rename moves nothing."""
         return _ensure(self.root / "repos" / repo.id)
+
+    def snapshot(self, repo: Repo, commit: str) -> Snapshot:
+        """What the files at a commit say about the repository; kept, because commits do not change."""
+        key = (repo.id, commit)
+        if key not in self._snapshots:
+            self._snapshots[key] = Snapshot(self.git(repo), commit)
+            if len(self._snapshots) > KEPT_SNAPSHOTS:
+                self._snapshots.popitem(last=False)
+        return self._snapshots[key]
 
     def multipart_folder(self, upload: str) -> Path:
         return self.root / "multipart" / upload

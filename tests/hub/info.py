@@ -1,6 +1,7 @@
 """`model_info` and `list_models`: what the Hub tells about a repository as a whole."""
 
 import json
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
@@ -91,8 +92,8 @@ def split_front_matter(readme: str) -> tuple[str | None, str]:
 class Snapshot:
     """A repository at one commit, with what the Hub reads out of its files."""
 
-    def __init__(self, git: GitRepo, repo: Repo, commit: str):
-        self.git, self.repo, self.commit = git, repo, commit
+    def __init__(self, git: GitRepo, commit: str):
+        self.git, self.commit = git, commit
         self.files = git.listing(commit).files
 
     def text(self, path: str) -> str | None:
@@ -108,6 +109,7 @@ class Snapshot:
             return {}
         return value if isinstance(value, dict) else {}
 
+    @cached_property
     def card_data(self) -> dict[str, Any]:
         front_matter, _ = split_front_matter(self.text("README.md") or "")
         try:
@@ -117,6 +119,7 @@ class Snapshot:
         # Through JSON, because YAML knows dates and the API does not.
         return json.loads(json.dumps(value, default=str)) if isinstance(value, dict) else {}
 
+    @cached_property
     def config(self) -> dict[str, Any]:
         """The part of config.json that the Hub shows."""
         config, tokenizer = self.json("config.json"), self.json("tokenizer_config.json")
@@ -130,19 +133,21 @@ class Snapshot:
             shown["tokenizer_config"] = special
         return shown
 
+    @cached_property
     def library(self) -> str | None:
-        declared = self.card_data().get("library_name")
+        declared = self.card_data.get("library_name")
         if declared:
             return str(declared)
         if "modules.json" in self.files:
             return "sentence-transformers"
         return "transformers" if {"architectures", "model_type"} & self.json("config.json").keys() else None
 
+    @cached_property
     def task(self) -> str | None:
-        declared = self.card_data().get("pipeline_tag")
+        declared = self.card_data.get("pipeline_tag")
         if declared:
             return str(declared)
-        if self.library() != "transformers":
+        if self.library != "transformers":
             return None
         for architecture in self.json("config.json").get("architectures") or []:
             for suffix, task in TASKS.items():
@@ -150,9 +155,10 @@ class Snapshot:
                     return task
         return None
 
+    @cached_property
     def tags(self) -> list[str]:
-        card, found = self.card_data(), []
-        if library := self.library():
+        card, found = self.card_data, []
+        if library := self.library:
             found.append(library)
         suffixes = {path.rsplit(".", 1)[-1] for path in self.files}
         names = {path.rsplit("/", 1)[-1] for path in self.files}
@@ -164,7 +170,7 @@ class Snapshot:
         found += ["gguf"] if "gguf" in suffixes else []
         config = self.json("config.json")
         found += [str(config["model_type"])] if config.get("model_type") else []
-        found += [self.task() or ""]
+        found += [self.task or ""]
         found += ["custom_code"] if config.get("auto_map") else []
         found += _strings(card.get("tags")) + _strings(card.get("language"))
         found += [f"dataset:{name}" for name in _strings(card.get("datasets"))]
@@ -173,8 +179,9 @@ class Snapshot:
         found.append("region:us")
         return list(dict.fromkeys(tag for tag in found if tag))
 
-    def everything(self) -> dict[str, Any]:
-        repo, card = self.repo, self.card_data()
+    def everything(self, repo: Repo) -> dict[str, Any]:
+        """`model_info` without `blobs` or `expand`: what the files say and what the records say."""
+        card = self.card_data
         commit = self.git.commit_info(self.commit)
         found: dict[str, Any] = {
             "_id": repo.id,
@@ -189,20 +196,20 @@ class Snapshot:
             "disabled": repo.disabled,
             "downloads": repo.downloads,
             "likes": repo.likes,
-            "tags": self.tags(),
+            "tags": self.tags,
             "cardData": card,
-            "config": self.config(),
+            "config": self.config,
             "siblings": [{"rfilename": path} for path in self.files],
             "spaces": [],
             "usedStorage": sum({file.lfs.sha256: file.size for file in self.files.values() if file.lfs}.values()),
             "model-index": card.get("model-index"),
         }
-        if library := self.library():
+        if library := self.library:
             found["library_name"] = library
-        if task := self.task():
+        if task := self.task:
             found["pipeline_tag"] = task
-        if architectures := self.config().get("architectures"):
-            found["transformersInfo"] = {"auto_model": _auto_model(architectures[0]), "pipeline_tag": self.task()}
+        if architectures := self.config.get("architectures"):
+            found["transformersInfo"] = {"auto_model": _auto_model(architectures[0]), "pipeline_tag": self.task}
         if repo.kind != "model":
             for name in ("modelId", "config", "library_name", "pipeline_tag", "transformersInfo", "model-index"):
                 found.pop(name, None)
@@ -221,7 +228,7 @@ def _strings(value: object) -> list[str]:
 
 
 def tags_of(hub: "Hub", repo: Repo, commit: str) -> list[str]:
-    return Snapshot(hub.git(repo), repo, commit).tags()
+    return hub.snapshot(repo, commit).tags
 
 
 def sibling(file: File) -> dict[str, Any]:
@@ -245,7 +252,7 @@ def commit_of(hub: "Hub", repo: Repo, revision: str) -> str:
 async def repo_info(hub: "Hub", call: Call) -> Response:
     repo = find_repo(hub, call)
     commit = commit_of(hub, repo, call.params.get("revision", "main"))
-    everything = Snapshot(hub.git(repo), repo, commit).everything()
+    everything = hub.snapshot(repo, commit).everything(repo)
     if wanted := call.query.get("expand", []) + call.query.get("expand[]", []):
         return JSONResponse(_expanded(everything, wanted))
     if call.flag("blobs"):
@@ -270,7 +277,7 @@ async def list_repos(hub: "Hub", call: Call) -> Response:
         head = hub.head(repo) if repo.kind == call.kind and not repo.disabled else None
         if head is None or not can_read(hub.records, call.identity, repo) or not _selected(call, repo):
             continue
-        everything = Snapshot(hub.git(repo), repo, head).everything()
+        everything = hub.snapshot(repo, head).everything(repo)
         pipeline = call.text("pipeline_tag")
         wanted = call.query.get("filter", [])
         if all(tag in everything["tags"] for tag in wanted) and pipeline in (None, everything.get("pipeline_tag")):

@@ -2,6 +2,7 @@
 
 import base64
 import secrets
+import shutil
 from fnmatch import fnmatch
 from typing import TYPE_CHECKING, Any
 
@@ -37,8 +38,8 @@ def branch_ref(git: GitRepo, revision: str) -> str:
 
 def target_ref(hub: "Hub", call: Call, repo: Repo) -> str:
     """The ref that an upload or commit is for, once the caller is known to be allowed to push or propose to it."""
-    check_writer(call, repo)
     check_gate(hub, call, repo)
+    check_writer(call, repo)
     if call.flag("create_pr"):
         check_discuss(hub, call, repo)
         ref = branch_ref(hub.git(repo), call.params["revision"])
@@ -130,8 +131,8 @@ async def lfs_batch(hub: "Hub", call: Call) -> Response:
 
 def _check_upload(hub: "Hub", call: Call, repo: Repo, revision: str | None) -> None:
     """With a ref, the caller must be able to push to it; without one, to propose a pull request is enough."""
-    identity = check_writer(call, repo)
     check_gate(hub, call, repo)
+    identity = check_writer(call, repo)
     if revision is None:
         if not may_discuss(identity, repo):
             raise forbidden("Authorization error.")
@@ -174,8 +175,11 @@ async def complete_multipart(hub: "Hub", call: Call) -> Response:
         raise bad_request("Expected {oid, parts: [{partNumber, etag}]}") from error
     if body.get("oid") != call.params["oid"]:
         raise bad_request("`oid` is not the object that this upload is for")
-    objects = hub.lfs_by_id(call.params["repo_id"])
-    assemble(objects, hub.multipart_folder(call.params["upload"]), parts, call.params["oid"], int(call.params["size"]))
+    objects, oid, size = hub.lfs_by_id(call.params["repo_id"]), call.params["oid"], int(call.params["size"])
+    if objects.size(oid) != size:  # a client that lost our first answer asks again
+        folder = hub.multipart_folder(call.params["upload"])
+        assemble(objects, folder, parts, oid, size)
+        shutil.rmtree(folder)
     return JSONResponse({"success": True})
 
 
