@@ -1,0 +1,75 @@
+# The developer's whole manual. Needs Python 3.11, git and make; everything else is installed from here.
+#
+#   make setup    the bot in .venv, the exporter's environment in the user cache
+#   make demo     a real trained model becomes a pull request on a local Hub
+#   make test     all tests (bot, local Hub, exporter, end to end)
+#   make lint     formatting, rules, types, boundaries
+#   make format   let ruff write the formatting
+#   make bench    time and memory against optimum-cli
+#   make breadth  every architecture Optimum knows, side by side with optimum-cli (long)
+#   make clean    remove what these made in the checkout
+
+PYTHON ?= python3.11
+VENV := .venv
+EXPORTER_VENV := .venv-exporter
+BIN := $(VENV)/bin
+PYTEST_FLAGS ?= -q
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-bot test-exporter test-e2e lint format bench breadth fixtures-v5 clean
+
+help:
+	@sed -n 's/^#   //p' $(firstword $(MAKEFILE_LIST))
+
+# The bot, its server and the developer's tools. The stamp is touched last: an interrupted install starts again.
+$(VENV)/.installed: pyproject.toml exporter/pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e exporter -e '.[server,dev]'
+	touch $@
+
+setup: $(VENV)/.installed
+	$(BIN)/modelexport-bot setup
+
+# The exporter's environment plus pytest, for the exporter's own tests: the dependencies are the cached ones, by path.
+$(EXPORTER_VENV)/.installed: $(VENV)/.installed bot/modelexport_bot/exporter.lock exporter/tests-requirements.txt
+	$(PYTHON) -m venv $(EXPORTER_VENV)
+	$(EXPORTER_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r exporter/tests-requirements.txt
+	$(EXPORTER_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -e exporter
+	exporter=$$($(BIN)/modelexport-bot setup | tail -n 1) && \
+	  $$exporter -c 'import pathlib, torch; print(pathlib.Path(torch.__file__).parents[1])' \
+	  > $(EXPORTER_VENV)/lib/python3.11/site-packages/exporter-dependencies.pth
+	touch $@
+
+demo: setup
+	$(BIN)/python -m demo
+
+test: test-bot test-exporter test-e2e
+
+test-bot: $(VENV)/.installed
+	$(BIN)/python -m pytest $(PYTEST_FLAGS) tests/hub tests/bot
+
+test-exporter: $(EXPORTER_VENV)/.installed
+	$(EXPORTER_VENV)/bin/python -m pytest $(PYTEST_FLAGS) tests/exporter
+
+test-e2e: setup
+	$(BIN)/python -m pytest $(PYTEST_FLAGS) tests/e2e
+
+lint: $(VENV)/.installed
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/.installed
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(EXPORTER_VENV)/.installed
+	$(EXPORTER_VENV)/bin/python -m bench
+
+breadth: $(EXPORTER_VENV)/.installed
+	$(EXPORTER_VENV)/bin/python -m tests.zoo.breadth
+
+clean:
+	rm -rf $(VENV) $(EXPORTER_VENV) .venv-v5 .demo build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

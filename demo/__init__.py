@@ -1,0 +1,1 @@
+"""The main job on a real trained model, from download to sentence similarities: ``make demo``."""

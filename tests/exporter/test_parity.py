@@ -1,0 +1,59 @@
+"""The gate itself: what counts as a difference, and what a failure says."""
+
+import numpy as np
+import pytest
+
+from modelexport.contract.errors import ParityFailedError
+from modelexport.parity import ReferenceFile, compare, difference, require
+
+
+def test_equal_infinities_and_nans_are_no_difference() -> None:
+    masked = np.array([1.0, -np.inf, np.nan], np.float32)
+    assert difference(masked, masked.copy()) == (0.0, 0.0)
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf])
+def test_a_value_that_is_not_finite_is_infinitely_far_off(wrong: float) -> None:
+    assert difference(np.array([wrong, 2.0]), np.array([1.0, 2.0]))[0] == np.inf
+
+
+def test_another_shape_is_infinitely_far_off_even_where_it_would_broadcast() -> None:
+    assert difference(np.zeros((1, 3)), np.zeros((3,)))[0] == np.inf
+
+
+def test_the_relative_difference_is_to_the_largest_value() -> None:
+    assert difference(np.array([100.1, 0.0]), np.array([100.0, 0.0])) == pytest.approx((0.1, 0.001))
+
+
+def test_half_precision_is_compared_without_overflow() -> None:
+    assert difference(np.array([60000.0], np.float16), np.array([-60000.0], np.float16))[0] == pytest.approx(119_968, rel=1e-2)
+
+
+class Doubling:
+    """A session that returns twice its input."""
+
+    def run(self, output_names: list[str], input_feed: dict[str, np.ndarray]) -> list[np.ndarray]:
+        return [input_feed["x"] * 2 for _ in output_names]
+
+
+def test_the_worst_failure_is_named_with_its_numbers() -> None:
+    feeds = {"x": np.ones((2, 7), np.float32)}
+    good = compare(Doubling(), "model.onnx", "fine", feeds, {"y": feeds["x"] * 2}, 1e-4)
+    bad = compare(Doubling(), "model.onnx", "odd", feeds, {"y": feeds["x"] * 2 + 0.25}, 1e-4)
+    require(good)
+    with pytest.raises(ParityFailedError) as raised:
+        require([*good, *bad])
+    for part in ("'y'", "model.onnx", "'odd'", "x [2, 7]", "0.25", "0.0001", "1 of 2"):
+        assert part in raised.value.message
+
+
+def test_cases_survive_the_way_over_the_disk(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    cases = [
+        (f"case {n}", {"past_key_values.0.key": np.full((n, 2), n, np.float32)}, {"a|b": np.arange(n)}) for n in range(12)
+    ]
+    file = ReferenceFile(tmp_path / "cases.npz")
+    file.save(cases)
+    for (name, feeds, want), (name2, feeds2, want2) in zip(cases, file.load(), strict=True):
+        assert name == name2
+        np.testing.assert_equal(feeds, feeds2)
+        np.testing.assert_equal(want, want2)
