@@ -1,0 +1,284 @@
+"""The command line of the bot. It reads flags and environment, calls :mod:`modelexport_bot.job`, and prints.
+
+Everything heavy is imported inside the commands, so that ``--help`` answers at once.
+"""
+
+import os
+import signal
+import sys
+import traceback
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from modelexport_bot import __version__
+
+if TYPE_CHECKING:
+    from modelexport.contract.errors import ModelExportError
+    from modelexport_bot.result import Result
+    from modelexport_bot.settings import Settings
+
+app = typer.Typer(
+    name="modelexport-bot",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    help="Open [bold]one pull request[/] with a verified, Optimum-ready [bold]onnx/[/] folder on a Hugging Face Hub model.",
+    epilog=(
+        "Try it without writing anything: [cyan]modelexport-bot run org/model --dry-run[/]. "
+        "What it does in which case is in docs/pull-requests.md."
+    ),
+)
+
+
+class Dtype(StrEnum):
+    """Values of ``--dtype``."""
+
+    FLOAT32 = "float32"
+    SOURCE = "source"
+
+
+def _env(name: str) -> list[str]:
+    """A flag's variables: the bot's own, and the input of the GitHub action of the same name."""
+    return [f"MODELEXPORT_{name}", f"INPUT_{name}"]
+
+
+Repo = Annotated[
+    str, typer.Argument(metavar="REPO", help="The model on the Hub: [cyan]org/name[/].", envvar="INPUT_REPO")
+]
+Revision = Annotated[
+    str | None, typer.Option(help="Branch, tag or commit to export. [dim]Default: main.[/]", envvar=_env("REVISION"))
+]
+Task = Annotated[
+    str | None,
+    typer.Option(
+        help="What the model is for, such as text-classification. [dim]Default: found.[/]", envvar=_env("TASK")
+    ),
+]
+Opset = Annotated[int | None, typer.Option(help="ONNX opset. [dim]Default: Optimum's choice.[/]", envvar=_env("OPSET"))]
+DtypeOption = Annotated[
+    Dtype | None,
+    typer.Option(help="Of the weights: float32, or as in the source. [dim]Default: float32.[/]", envvar=_env("DTYPE")),
+]
+Atol = Annotated[
+    float | None,
+    typer.Option(help="Largest difference from PyTorch. [dim]Default: 1e-4 in float32.[/]", envvar=_env("ATOL")),
+]
+Output = Annotated[Path | None, typer.Option(help="Keep the exported folder here.", envvar=_env("OUTPUT"))]
+DryRun = Annotated[
+    bool,
+    typer.Option(
+        "--dry-run", help="Do everything but write to the Hub; print what would be posted.", envvar=_env("DRY_RUN")
+    ),
+]
+Reopen = Annotated[
+    bool,
+    typer.Option(
+        "--reopen", help="Come back on a closed pull request if the weights have changed.", envvar=_env("REOPEN")
+    ),
+]
+Replace = Annotated[
+    bool, typer.Option("--replace", help="Replace an onnx/ folder that is not ours.", envvar=_env("REPLACE"))
+]
+Timeout = Annotated[
+    float | None, typer.Option(help="Seconds an export may take. [dim]Default: 3600.[/]", envvar=_env("TIMEOUT"))
+]
+MaxMemory = Annotated[
+    str | None, typer.Option(help="Memory an export may hold, such as 8GB.", envvar=_env("MAX_MEMORY"))
+]
+TokenOption = Annotated[
+    str | None,
+    typer.Option(
+        "--token",
+        help="Hub token. [dim]Default: HF_TOKEN, then hf auth login.[/]",
+        envvar=["HF_TOKEN", "INPUT_TOKEN"],
+        show_envvar=False,
+    ),
+]
+Endpoint = Annotated[
+    str | None, typer.Option(help="Another Hub. [dim]Default: HF_ENDPOINT.[/]", envvar="HF_ENDPOINT", show_envvar=False)
+]
+Config = Annotated[Path | None, typer.Option(help="The operator's settings, TOML.", envvar=_env("CONFIG"))]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
+Verbose = Annotated[bool, typer.Option("--verbose", help="Show every line of the tools below, and tracebacks.")]
+
+
+@app.callback(invoke_without_command=True)
+def _root(version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False) -> None:
+    if version:
+        print(__version__)
+        raise typer.Exit
+
+
+@app.command()
+def run(
+    repo: Repo,
+    revision: Revision = None,
+    task: Task = None,
+    opset: Opset = None,
+    dtype: DtypeOption = None,
+    atol: Atol = None,
+    output: Output = None,
+    dry_run: DryRun = False,
+    reopen: Reopen = False,
+    replace: Replace = False,
+    timeout: Timeout = None,
+    max_memory: MaxMemory = None,
+    token: TokenOption = None,
+    endpoint: Endpoint = None,
+    config: Config = None,
+    as_json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """Export a model and bring its pull request up to date: created, updated, unchanged, ...
+
+    Run it as often as you like: a repo has one pull request of ours at most, and a run without news writes nothing.
+    """
+    from modelexport_bot import job
+    from modelexport_bot.progress import Terminal
+    from modelexport_bot.settings import Overrides
+
+    def work() -> "Result":
+        settings = _settings(
+            token,
+            endpoint,
+            config,
+            repo=repo,
+            revision=revision,
+            overrides=Overrides(task, opset, dtype.value if dtype else None, atol),
+            output=output,
+            dry_run=dry_run or None,
+            reopen=reopen,
+            replace=replace,
+            timeout=timeout,
+            max_memory=_size(max_memory),
+        )
+        with Terminal(verbose=verbose) as progress:
+            return job.run(repo, settings, progress)
+
+    result = _reported(work, as_json=as_json, verbose=verbose)
+    print(result.to_json() if as_json else _told(result))
+
+
+@app.command()
+def setup(verbose: Verbose = False) -> None:
+    """Build the exporter's environment ahead of time; prints its interpreter as the last line.
+
+    It holds PyTorch for CPU, transformers and Optimum at the versions of the lock file, in the user's cache. A second
+    checkout finds it again. The console script modelexport lies beside the interpreter.
+    """
+    from modelexport_bot import environment
+    from modelexport_bot.progress import Terminal
+
+    def work() -> Path:
+        given = _settings(None, None, None)
+        with Terminal(verbose=verbose) as progress:
+            return environment.prepare(
+                given.cache, ready=given.exporter_python, torch_index=given.torch_index, progress=progress
+            )
+
+    print(_reported(work, as_json=False, verbose=verbose))
+
+
+# --- settings --------------------------------------------------------------------------------------------------------
+
+
+def _settings(
+    token: str | None, endpoint: str | None, config: Path | None, *, repo: str | None = None, **given: Any
+) -> "Settings":
+    """The settings, with what the environment says about this machine."""
+    from modelexport_bot import settings
+    from modelexport_bot.credentials import Token
+
+    environment = os.environ
+    cache, python = environment.get("MODELEXPORT_CACHE"), environment.get("MODELEXPORT_EXPORTER_PYTHON")
+    return settings.load(
+        config,
+        endpoint=endpoint or None,
+        token=Token(token) if token else _login(repo),
+        keyless=None if token else _keyless(repo),
+        cache=Path(cache) if cache else None,
+        exporter_python=Path(python) if python else None,
+        torch_index=environment.get("MODELEXPORT_TORCH_INDEX") or None,
+        **given,
+    )
+
+
+def _keyless(repo: str | None) -> str | None:
+    """What to ask a short-lived token for: set by hand, or this repo in a workflow with ``id-token: write``."""
+    in_workflow = os.environ.get("GITHUB_ACTIONS") == "true" and "ACTIONS_ID_TOKEN_REQUEST_URL" in os.environ
+    return os.environ.get("HF_OIDC_RESOURCE") or (repo if in_workflow else None)
+
+
+def _login(repo: str | None) -> Any:
+    if repo is None or _keyless(repo) is not None:
+        return None
+    from modelexport_bot.hub import login_token
+
+    return login_token()
+
+
+def _size(text: str | None) -> int | None:
+    from modelexport_bot.settings import parse_size
+
+    return parse_size(text) if text else None
+
+
+# --- what is printed -------------------------------------------------------------------------------------------------
+
+
+def _reported(work: Any, *, as_json: bool, verbose: bool) -> Any:
+    """Do the work; on a typed error say what it says, tell the workflow if we are in one, and exit with its status."""
+    from modelexport.contract.errors import CancelledError, ModelExportError
+    from modelexport_bot.github.actions import Workflow
+    from modelexport_bot.result import Result
+
+    workflow = Workflow(os.environ)
+    try:
+        result = work()
+    except ModelExportError as error:
+        _fail(error, workflow, as_json=as_json, verbose=verbose)
+    except KeyboardInterrupt:
+        cancelled = CancelledError("Stopped. What was begun on the Hub is a draft at most; running again completes it.")
+        _fail(cancelled, workflow, as_json=as_json, verbose=verbose)
+    if isinstance(result, Result):
+        workflow.finished(result)
+    return result
+
+
+def _fail(error: "ModelExportError", workflow: Any, *, as_json: bool, verbose: bool) -> None:
+    import json
+
+    from modelexport_bot.credentials import redact
+
+    message = redact(error.message)
+    if verbose:
+        print(redact(traceback.format_exc()), file=sys.stderr)
+    print(f"Error ({error.code}): {message}", file=sys.stderr)
+    if as_json:
+        print(json.dumps({"outcome": "failed", "code": error.code.value, "message": message}))
+    workflow.failed(error)
+    raise typer.Exit(error.exit_status)
+
+
+def _told(result: "Result") -> str:
+    lines = [f"{result.outcome.value}: {result.reason}"]
+    if result.url:
+        lines.append(result.url)
+    if result.title:
+        lines += ["", f"Title: {result.title}"]
+    if result.body and result.outcome.value == "dry_run":
+        lines += ["", result.body]
+    if result.files:
+        width = max(len(file.path) for file in result.files)
+        lines += ["", *(f"{file.path:<{width}}  {file.size:>13,}  {file.sha256[:12]}" for file in result.files)]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """The console script. Exit status: 0 for every outcome, that of the error otherwise."""
+    signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))  # both end in KeyboardInterrupt, both clean up
+    app()

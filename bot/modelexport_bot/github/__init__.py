@@ -1,0 +1,1 @@
+"""GitHub: what changes when we run inside one of its workflows."""
