@@ -107,6 +107,7 @@ def load_model(prepared: Prepared, checkpoint: Checkpoint, task: str, dtype: tor
         model, report = _from_pretrained(auto_class, prepared, config, dtype)
     if report["mismatched_keys"]:
         raise _wrong_shapes(model, report["mismatched_keys"])
+    _tie(model, prepared.ties, report["missing_keys"])
     uninitialised = _missing(model, report["missing_keys"], ignored["_keys_to_ignore_on_load_missing"], task)
     notes = _unexpected(model, report["unexpected_keys"], keys, ignored["_keys_to_ignore_on_load_unexpected"])
     model.eval().requires_grad_(False)
@@ -189,6 +190,15 @@ def _reporting_everything(model_class: type[PreTrainedModel]) -> Iterator[dict[s
                 setattr(model_class, name, own[name])
             else:
                 delattr(model_class, name)
+
+
+def _tie(model: PreTrainedModel, ties: Mapping[str, str], missing: list[str]) -> None:
+    """Share parameters that the checkpoint lacks and that this release would not share itself."""
+    names = dict(model.named_parameters(remove_duplicate=False))
+    for target, source in ties.items():
+        if target in missing and source in names:
+            owner, _, leaf = target.rpartition(".")
+            setattr(model.get_submodule(owner), leaf, names[source])
 
 
 def _missing(model: PreTrainedModel, missing: list[str], ignored: tuple[str, ...], task: str) -> tuple[str, ...]:

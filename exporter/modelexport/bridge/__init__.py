@@ -8,6 +8,6 @@ of such a checkpoint is known to mean the same, is translated, or ends the expor
 What stays as it is: the checkpoint. Translations are written to a scratch folder whose other entries are links.
 """
 
-from modelexport.bridge.prepare import Prepared, prepare
+from modelexport.bridge.preparing import Prepared, prepare
 
 __all__ = ["Prepared", "prepare"]

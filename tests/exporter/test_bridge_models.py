@@ -1,0 +1,112 @@
+"""Checkpoints saved by transformers 5 compute in our hands what they compute there."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("optimum.exporters.onnx")
+
+from modelexport import bridge, checkpoint, load
+from modelexport.bridge import config as bridge_config
+from modelexport.bridge import preparing, rules
+from modelexport.contract.errors import ErrorCode, ModelExportError
+from tests.fixtures_v5 import checkpoints
+from tests.fixtures_v5.inputs import inputs_for, meaningful
+from tests.fixtures_v5.models import MODELS, Model
+
+pytestmark = pytest.mark.engine
+TOLERANCE = 1e-4
+BY_NAME = {model.name: model for model in MODELS}
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def error_of(model: Model, folder: Path) -> float:
+    """The largest difference from transformers 5, over the positions that are not padding."""
+    read = checkpoint.read(checkpoints.build(model.name, folder / "checkpoint"))
+    prepared = bridge.prepare(read, folder / "scratch")
+    loaded = load.load_model(prepared, read, model.task, torch.float32)
+    inputs = inputs_for(read.config)
+    with torch.no_grad():
+        output = loaded.model(**{name: torch.from_numpy(value) for name, value in inputs.items()})[0].numpy()
+    reference = checkpoints.reference(model.name)
+    assert output.shape == reference.shape
+    return float(np.abs(meaningful(output, inputs) - meaningful(reference, inputs)).max())
+
+
+@pytest.mark.parametrize("model", MODELS, ids=lambda model: model.name)
+def test_a_checkpoint_of_transformers_5_computes_the_same(model: Model, tmp_path: Path) -> None:
+    assert error_of(model, tmp_path) < TOLERANCE
+
+
+def test_the_fixtures_hold_every_kind_of_rotation_and_enough_model_types() -> None:
+    kinds = {model.rotation for model in MODELS} - {None}
+    assert kinds == {"default", "linear", "dynamic", "yarn", "llama3", "longrope", "per-layer"}
+    types = {
+        json.loads((checkpoints.DATA / model.name / "config.json").read_text())["model_type"]: model.rotation is not None
+        for model in MODELS
+    }
+    assert sum(types.values()) >= 15
+    assert len(types) - sum(types.values()) >= 5
+
+
+@pytest.mark.parametrize(
+    ("lost", "fixture"),
+    [
+        ("rope_parameters", "llama_theta"),
+        ("rope_parameters", "llama_llama3"),
+        ("rope_parameters", "gemma3_layers"),
+        ("rope_parameters", "gpt_neox_share"),
+        ("layer_types", "modernbert_layers"),
+        ("num_local_experts", "qwen3_moe"),
+        ("tie_word_embeddings", "t5_unscaled"),
+        ("tie_word_embeddings", "t5_untied"),
+        ("backbone_config", "detr_backbone"),
+    ],
+)
+def test_without_a_translation_its_model_is_wrong(
+    lost: str, fixture: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mutated = tuple(replace(t, rewrite=lambda _: None) if t.key == lost else t for t in rules.TRANSLATIONS)
+    assert mutated != rules.TRANSLATIONS
+    monkeypatch.setattr(bridge_config, "TRANSLATIONS", mutated)
+    try:
+        assert error_of(BY_NAME[fixture], tmp_path) > 10 * TOLERANCE
+    except ModelExportError as error:
+        assert error.code in (ErrorCode.CHECKPOINT_MISMATCH, ErrorCode.CHECKPOINT_INCOMPLETE, ErrorCode.CONFIG_INVALID)
+
+
+@pytest.mark.parametrize("fixture", ["vit_msn_renamed", "clip_vision_renamed", "siglip_vision_renamed"])
+def test_without_the_renames_the_weights_are_missed(
+    fixture: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(preparing, "renames", lambda *_: None)
+    with pytest.raises(ModelExportError, match=r"checkpoint does not have|has no place for"):
+        error_of(BY_NAME[fixture], tmp_path)
+
+
+def test_without_eager_attention_soft_capping_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(preparing, "attention_for", lambda _: "sdpa")
+    assert error_of(BY_NAME["gemma2_softcapping"], tmp_path) > 10 * TOLERANCE
+
+
+def test_every_translation_is_exercised() -> None:
+    keys = {translation.key for translation in rules.TRANSLATIONS}
+    assert keys == {"rope_parameters", "layer_types", "num_local_experts", "tie_word_embeddings", "backbone_config"}
+
+
+def test_a_checkpoint_of_transformers_4_is_left_alone(tmp_path: Path) -> None:
+    folder = checkpoints.build("bert", tmp_path / "checkpoint")
+    config = json.loads((folder / "config.json").read_text()) | {"transformers_version": "4.41.0"}
+    (folder / "config.json").write_text(json.dumps(config))
+    prepared = bridge.prepare(checkpoint.read(folder), tmp_path / "scratch")
+    assert prepared.folder == folder
+    assert prepared.notes == ()
+    assert not (tmp_path / "scratch").exists()

@@ -1,0 +1,45 @@
+"""Inputs for a fixture: two rows, the second padded, a function of the config alone."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+_LENGTH = 24
+
+
+def inputs_for(config: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Arrays by input name, as the model's ``forward`` takes them."""
+    kind = config["model_type"]
+    if kind == "whisper":
+        frames = _noise(2, config["num_mel_bins"], 2 * config["max_source_positions"])
+        return {"input_features": frames, "decoder_input_ids": _ids(config["vocab_size"], 6)}
+    if kind == "moonshine":
+        return {"input_values": _noise(2, 4000), "decoder_input_ids": _ids(config["vocab_size"], 6)}
+    if kind == "wav2vec2":
+        return {"input_values": _noise(2, 400)}
+    if kind == "detr":
+        return {"pixel_values": _noise(2, 3, 64, 64)}
+    if "image_size" in config:
+        return {"pixel_values": _noise(2, 3, config["image_size"], config["image_size"])}
+    ids = _ids(config["vocab_size"], _LENGTH)
+    mask = np.ones_like(ids)
+    mask[1, _LENGTH - 5 :] = 0
+    inputs = {"input_ids": ids, "attention_mask": mask}
+    if config.get("is_encoder_decoder"):
+        inputs["decoder_input_ids"] = _ids(config["vocab_size"], 7)
+    return inputs
+
+
+def meaningful(output: np.ndarray, inputs: Mapping[str, np.ndarray]) -> np.ndarray:
+    """The output without the positions of padding: what is computed there is nobody's business, and differs."""
+    mask = inputs.get("attention_mask")
+    return output[mask == 1] if mask is not None and output.shape[:2] == mask.shape else output
+
+
+def _ids(vocabulary: int, length: int) -> np.ndarray:
+    return np.random.Generator(np.random.PCG64(length)).integers(3, vocabulary, size=(2, length), dtype=np.int64)
+
+
+def _noise(*shape: int) -> np.ndarray:
+    return np.random.Generator(np.random.PCG64(7)).standard_normal(shape, dtype=np.float32)

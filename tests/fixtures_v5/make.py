@@ -1,0 +1,77 @@
+"""Make the fixtures; run with an interpreter that has transformers 5 (``make fixtures-v5``).
+
+Each model is built and saved by transformers 5, its weights replaced by those of :mod:`filler`, loaded again, and run. What is
+committed: ``config.json`` as saved, the names and shapes of the weights, the inputs and the output.
+"""
+
+import json
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from tests.fixtures_v5 import filler  # noqa: E402
+from tests.fixtures_v5.inputs import inputs_for  # noqa: E402
+from tests.fixtures_v5.models import MODELS, Model  # noqa: E402
+
+OUT = Path(__file__).parent / "data"
+
+
+def main(names: list[str]) -> None:
+    """Make the named fixtures, or all."""
+    assert transformers.__version__.startswith("5."), "the fixtures are what transformers 5 saves"
+    torch.set_num_threads(1)
+    for model in MODELS:
+        if not names or model.name in names:
+            _make(model)
+            print(model.name)
+
+
+def _make(model: Model) -> None:
+    folder = OUT / model.name
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    model_class = getattr(transformers, model.model_class)
+    torch.manual_seed(0)
+    built = model_class(_config(model_class, model))
+    with tempfile.TemporaryDirectory() as name:
+        scratch = Path(name)
+        built.save_pretrained(scratch)
+        entries = _entries(scratch / "model.safetensors")
+        for parameter in model.untie:
+            entries[parameter] = ("F32", list(built.state_dict()[parameter].shape))
+        filler.write_safetensors(scratch / "model.safetensors", model.name, entries)
+        loaded, report = model_class.from_pretrained(scratch, output_loading_info=True)
+        assert not report["missing_keys"] and not report["unexpected_keys"], report
+        loaded.eval()
+        inputs = inputs_for(json.loads((scratch / "config.json").read_text()))
+        with torch.no_grad():
+            output = loaded(**{key: torch.from_numpy(value) for key, value in inputs.items()})[0]
+        shutil.copyfile(scratch / "config.json", folder / "config.json")
+    (folder / "weights.json").write_text(json.dumps(entries, separators=(",", ":"), sort_keys=True) + "\n")
+    np.save(folder / "output.npy", output.float().numpy())
+
+
+def _config(model_class: Any, model: Model) -> Any:
+    options = dict(model.config)
+    name = options.pop("model_class_config", None)
+    config_class = getattr(transformers, name) if name else model_class.config_class
+    return config_class(**options)
+
+
+def _entries(path: Path) -> dict[str, tuple[str, list[int]]]:
+    with path.open("rb") as stream:
+        header = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
+    header.pop("__metadata__", None)
+    return {name: (entry["dtype"], entry["shape"]) for name, entry in header.items()}
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
