@@ -159,6 +159,7 @@ def _engine(verbose: bool) -> Any:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # it would warn about our forks
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # since 1.31 ONNX Runtime's Linux wheels report to Microsoft
     if not verbose:
         import logging
         import warnings
@@ -202,8 +203,9 @@ class _events_alone_on_stdout:  # noqa: N801  used like a function
 
 def _print_error(error: ModelExportError) -> None:
     from rich.console import Console
+    from rich.markup import escape
 
-    Console(stderr=True).print(f"[red]{error.code.value}[/]: {error.message}", highlight=False, soft_wrap=True)
+    Console(stderr=True).print(f"[red]{error.code.value}[/]: {escape(error.message)}", highlight=False, soft_wrap=True)
 
 
 def _exit(error: ModelExportError, verbose: bool) -> NoReturn:

@@ -5,6 +5,8 @@ from types import TracebackType
 from typing import Protocol, Self, TextIO
 
 from rich.console import Console
+from rich.markup import escape
+from rich.table import Column
 from rich.progress import BarColumn, Progress as Bar, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
 from modelexport.contract.errors import ModelExportError
@@ -81,9 +83,9 @@ class Terminal:
         self.console = Console(stderr=True)
         self._bar = Bar(
             SpinnerColumn(finished_text="[green]✓"),
+            TimeElapsedColumn(table_column=Column(no_wrap=True)),
             TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            TimeElapsedColumn(),
+            BarColumn(bar_width=16),
             console=self.console,
         )
         self._task: TaskID | None = None
@@ -98,13 +100,13 @@ class Terminal:
     def emit(self, event: Stage | Progress | Note) -> None:
         if isinstance(event, Stage):
             self._end_stage()
-            detail = f" [dim]{event.detail}" if event.detail else ""
+            detail = f" [dim]{escape(event.detail)}" if event.detail else ""
             self._task = self._bar.add_task(f"{_TITLES[event.stage]}{detail}", total=None)
         elif isinstance(event, Progress):
             if self._task is not None:
                 self._bar.update(self._task, completed=event.done, total=event.total)
         else:
-            self._bar.console.print(f"[yellow]note[/] {event.message}", highlight=False)
+            self._bar.console.print(f"[yellow]note[/] {escape(event.message)}", highlight=False)
 
     def finished(self, output: str, manifest: str) -> None:
         self._end_stage()
@@ -113,7 +115,7 @@ class Terminal:
 
     def failed(self, error: ModelExportError) -> None:
         self._bar.stop()
-        self.console.print(f"[red]{error.code.value}[/]: {error.message}", highlight=False, soft_wrap=True)
+        self.console.print(f"[red]{error.code.value}[/]: {escape(error.message)}", highlight=False, soft_wrap=True)
 
     def _end_stage(self) -> None:
         if self._task is not None:

@@ -1,6 +1,9 @@
 """Fixtures of the exporter's tests. They need the exporter's environment: ``make test-exporter``."""
 
+import os
 from pathlib import Path
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # before anything imports ONNX Runtime; its children inherit it
 
 import pytest
 import torch
