@@ -51,6 +51,11 @@ class Hierarchy:
     def __iter__(self) -> Iterator[ModuleInfo]:
         return iter(self.infos.values())
 
+    @property
+    def modules(self) -> tuple[nn.Module, ...]:
+        """Every module once."""
+        return tuple(self._paths)
+
     def path_of(self, module: nn.Module, caller: str | None = None) -> str | None:
         """Dotted path of ``module`` as seen from the module at path ``caller``; None for a stranger.
 

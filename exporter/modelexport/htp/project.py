@@ -4,6 +4,8 @@
 nodes of its own.
 """
 
+from dataclasses import replace
+
 import onnx_ir as ir
 
 from modelexport.htp.hierarchy import Hierarchy
@@ -37,7 +39,7 @@ class ProjectCalls(ir.passes.InPlacePass):
     def _tag_of(self, node: ir.Node, owner: ir.Node | None) -> Tag | None:
         call = self._trace.call_of(node.name or "")
         if call is not None:
-            return Tag(self._hierarchy.infos[call.path].tag, call.path, Origin.TRACED, call.index)
+            return Tag(self._hierarchy.infos[call.path].tag, call.path, Origin.TRACED, self._trace.stack_of(call))
         return Tag.read(owner) if owner is not None else None
 
 
@@ -64,7 +66,7 @@ class InferTags(ir.passes.InPlacePass):
                 if tag is None:
                     left.append(node)
                 else:
-                    Tag(tag.hierarchy, tag.module, Origin.INFERRED, tag.call).write(node)
+                    replace(tag, origin=Origin.INFERRED).write(node)
             if len(left) == len(pending):
                 break
             modified, pending = True, left

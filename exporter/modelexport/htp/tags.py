@@ -1,4 +1,4 @@
-"""The tags as they stand in a file: three keys in the ``metadata_props`` of every ONNX node.
+"""The tags as they stand in a file: keys in the ``metadata_props`` of every ONNX node.
 
 Reading needs onnx-ir alone, no PyTorch: this is what ``modelexport inspect`` uses on any file.
 """
@@ -6,6 +6,8 @@ Reading needs onnx-ir alone, no PyTorch: this is what ``modelexport inspect`` us
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
+from urllib.parse import quote, unquote
 
 import onnx_ir as ir
 
@@ -23,6 +25,24 @@ class Origin(StrEnum):
 
 
 @dataclass(frozen=True)
+class Frame:
+    """One module call on a call stack.
+
+    Attributes:
+        path: dotted path of the module, ``""`` for the root.
+        index: position among all module calls of the trace; two calls of one module have the same path and different
+            indexes, and what is called later has the larger one.
+    """
+
+    path: str
+    index: int
+
+
+Stack = tuple[Frame, ...]
+"""Module calls from the root call to the innermost one."""
+
+
+@dataclass(frozen=True)
 class Tag:
     """The module call that a node belongs to.
 
@@ -30,20 +50,20 @@ class Tag:
         hierarchy: class names from the root, see :mod:`modelexport.htp.hierarchy`.
         module: dotted path of the innermost module, ``""`` for the root.
         origin: how we know.
-        call: index of the module call in the trace; two calls of one module have the same path and different indexes.
+        stack: the module calls that were running; empty in a file that lost the key.
     """
 
     hierarchy: str
     module: str
     origin: Origin
-    call: int
+    stack: Stack
 
     def write(self, node: ir.Node) -> None:
         """Set the keys on ``node``."""
         node.metadata_props[HIERARCHY_TAG] = self.hierarchy
         node.metadata_props[MODULE] = self.module
         node.metadata_props[ORIGIN] = self.origin.value
-        node.metadata_props[CALL] = str(self.call)
+        node.metadata_props[CALL] = format_stack(self.stack)
 
     @classmethod
     def read(cls, node: ir.Node) -> "Tag | None":
@@ -51,7 +71,40 @@ class Tag:
         props = node.metadata_props
         if not {HIERARCHY_TAG, MODULE, ORIGIN} <= props.keys() or props[ORIGIN] not in tuple(Origin):
             return None
-        return cls(props[HIERARCHY_TAG], props[MODULE], Origin(props[ORIGIN]), int(props.get(CALL, -1)))
+        return cls(props[HIERARCHY_TAG], props[MODULE], Origin(props[ORIGIN]), parse_stack(props.get(CALL, "")))
+
+
+@lru_cache(maxsize=1 << 16)
+def format_stack(stack: Stack) -> str:
+    """Write a stack as text, outermost call first: ``:0/encoder:7/layer.0:8/attention:9``.
+
+    1. Each frame is ``<path>:<index>``, frames are separated by ``/``.
+    2. A path is relative to that of the frame before; one that does not lie inside it is whole and starts with ``=``.
+    3. Anything but letters, digits and ``_.-~`` in a path is percent-encoded (RFC 3986).
+    """
+    parts = []
+    outer = ""
+    for frame in stack:
+        prefix = f"{outer}." if outer else ""
+        inside = frame.path.startswith(prefix)
+        name = quote(frame.path[len(prefix) :] if inside else frame.path, safe="")
+        parts.append(f"{name if inside else '=' + name}:{frame.index}")
+        outer = frame.path
+    return "/".join(parts)
+
+
+@lru_cache(maxsize=1 << 16)
+def parse_stack(text: str) -> Stack:
+    """What :func:`format_stack` wrote; empty for anything else."""
+    frames: list[Frame] = []
+    for part in text.split("/"):
+        name, colon, index = part.rpartition(":")
+        if not colon or not index.isdecimal():
+            return ()
+        path = unquote(name.removeprefix("="))
+        outer = frames[-1].path if frames else ""
+        frames.append(Frame(f"{outer}.{path}" if outer and not name.startswith("=") else path, int(index)))
+    return tuple(frames)
 
 
 def owned_nodes(model: ir.Model) -> Iterator[tuple[ir.Node, ir.Node | None]]:

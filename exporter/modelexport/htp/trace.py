@@ -30,6 +30,7 @@ import torch
 from torch.onnx._internal.torchscript_exporter import utils as torchscript
 
 from modelexport.htp.hierarchy import Hierarchy
+from modelexport.htp.tags import Frame, Stack
 
 _KEY = re.compile(r"call(\d+)")
 _SEAMS = ("_setup_trace_module_map", "_trace_and_get_graph_from_model", "_model_to_graph")
@@ -71,6 +72,14 @@ class Trace:
         scope, _, _ = node_name.rpartition("/")
         match = _KEY.fullmatch(scope.rpartition("/")[2])
         return self.calls[int(match[1])] if match else None
+
+    def stack_of(self, call: Call) -> Stack:
+        """``call`` and those that it runs in, outermost first."""
+        frames = [Frame(call.path, call.index)]
+        while call.parent is not None:
+            call = self.calls[call.parent]
+            frames.append(Frame(call.path, call.index))
+        return tuple(reversed(frames))
 
 
 class _CallRecorder:
@@ -136,6 +145,7 @@ def trace(
             dynamic_axes={name: dict(axes) for name, axes in dynamic_axes.items()},
             opset_version=opset,
             do_constant_folding=True,
+            training=torch.onnx.TrainingMode.PRESERVE,  # EVAL fuses BatchNorm into Conv: new weights, and a node of two modules
             keep_initializers_as_inputs=True,  # skips torch's deduplication, which compares all weights byte by byte
         )
     outputs, _ = torch.jit._flatten((captured["outputs"],))
