@@ -64,8 +64,8 @@ def body(subject: Subject) -> str:
 def placeholder(repo: str, marker: Marker) -> str:
     """The body of a draft that is being filled."""
     return (
-        f"An automated ONNX export of `{_code(repo)}` at `{_short(marker.sha)}` is being uploaded; this draft opens when every "
-        f"file has been verified. I am a bot.\n\n{marker}"
+        f"An automated ONNX export of `{_code(repo)}` at `{_short(marker.sha)}` is being uploaded; this draft opens "
+        f"when every file has been verified. I am a bot.\n\n{marker}"
     )
 
 
@@ -101,8 +101,8 @@ def invalid_options(problem: str, digest: str) -> str:
     """The repo's options do not fit the schema; said once for each wrong text."""
     return (
         f"I read my options for this repo and stopped, as I would have to guess: {_sentence(problem)}\n\n"
-        "Nothing will be exported until this is corrected. "
-        f"The keys and values are described in the documentation of modelexport. I am a bot.\n\n{tag('options', digest)}"
+        "Nothing will be exported until this is corrected. The keys and values are described in the documentation of "
+        f"modelexport. I am a bot.\n\n{tag('options', digest)}"
     )
 
 
@@ -134,9 +134,9 @@ def _opening(subject: Subject) -> str:
     else:
         verb = f"This adds a folder `{FOLDER}/`: {what}"
     return (
-        f"{verb}, so that the model runs with ONNX Runtime, Optimum and Transformers.js without conversion. "
-        "Nothing outside that folder is changed (the Hub may add a line to `.gitattributes` for a large file). "
-        "I am a bot; the numbers below were measured on exactly these files before this pull request was opened."
+        f"{verb}, so that the model runs with ONNX Runtime, Optimum and Transformers.js without conversion. Nothing "
+        "outside that folder is changed (the Hub may add a line to `.gitattributes` for a large file). I am a bot; "
+        "the numbers below were measured on exactly these files before this pull request was opened."
     )
 
 
@@ -190,20 +190,21 @@ def _parity(manifest: Manifest) -> str:
         outputs = len({result.output for result in results})
         cases = len({result.case for result in results})
         rows.append(
-            f"| `{_code(graph)}` | {outputs} | {cases} | {worst.max_abs:.1e} (`{_code(worst.output)}`, {_plain(worst.case)}) "
-            f"| {worst.max_rel:.1e} | {worst.tolerance:.0e} |"
+            f"| `{_code(graph)}` | {outputs} | {cases} | {worst.max_abs:.1e} (`{_code(worst.output)}`, "
+            f"{_plain(worst.case)}) | {worst.max_rel:.1e} | {worst.tolerance:.0e} |"
         )
     check = manifest.optimum
     files = ", ".join(f"`{_code(file)}`" for file in check.files)
     return (
         "### How the numbers were checked\n\n"
-        "The same inputs went through the original PyTorch model and through ONNX Runtime on CPU, in several shapes that the "
-        "export had not seen (batches, short and long, padded); every output was compared, element by element. "
-        "A single difference above the tolerance and there would be no pull request.\n\n"
-        "| graph | outputs | cases | largest absolute difference | relative | tolerance |\n|---|---:|---:|---|---:|---:|\n"
+        "The same inputs went through the original PyTorch model and through ONNX Runtime on CPU, in several shapes "
+        "that the export had not seen (batches, short and long, padded); every output was compared, element by "
+        "element. A single difference above the tolerance and there would be no pull request.\n\n"
+        "| graph | outputs | cases | largest absolute difference | relative | tolerance "
+        "|\n|---|---:|---:|---|---:|---:|\n"
         + "\n".join(rows)
-        + f"\n\nThen the folder was loaded the way you would, offline, with stock Optimum: `{_code(check.model_class)}` read "
-        f"{files} and differed by at most {check.max_abs:.1e} from PyTorch."
+        + "\n\nThen the folder was loaded the way you would, offline, with stock Optimum: "
+        f"`{_code(check.model_class)}` read {files} and differed by at most {check.max_abs:.1e} from PyTorch."
     )
 
 
@@ -236,8 +237,8 @@ def _provenance(subject: Subject) -> str:
     return (
         "### Provenance\n\n"
         f"Source: this repo at `{_plain(subject.marker.sha)}`, weights {weights}{more}. Opset {manifest.opset}, "
-        f"{_plain(manifest.dtype)}. {versions}. The complete record is `{FOLDER}/modelexport.json`; the same input, versions and "
-        "options give the same bytes."
+        f"{_plain(manifest.dtype)}. {versions}. The complete record is `{FOLDER}/modelexport.json`; the same input, "
+        "versions and options give the same bytes."
     )
 
 

@@ -26,10 +26,10 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
-    help="Open [bold]one pull request[/] with a verified, Optimum-ready [bold]onnx/[/] folder on a Hugging Face Hub model.",
+    help="Open [bold]one pull request[/] with a verified, Optimum-ready [bold]onnx/[/] folder on a model of the Hub.",
     epilog=(
-        "Try it without writing anything: [cyan]modelexport-bot run org/model --dry-run[/]. "
-        "What it does in which case is in docs/pull-requests.md."
+        "Try it without writing anything: [cyan]modelexport-bot run org/model --dry-run[/]. What it does in which "
+        "case is in docs/pull-requests.md."
     ),
 )
 
@@ -137,7 +137,7 @@ def run(
 
     Run it as often as you like: a repo has one pull request of ours at most, and a run without news writes nothing.
     """
-    from modelexport_bot import job
+    from modelexport_bot.job import Job
     from modelexport_bot.progress import Terminal
     from modelexport_bot.settings import Overrides
 
@@ -157,7 +157,7 @@ def run(
             max_memory=_size(max_memory),
         )
         with Terminal(verbose=verbose) as progress:
-            return job.run(repo, settings, progress)
+            return Job(settings, progress).run(repo)
 
     result = _reported(work, as_json=as_json, verbose=verbose)
     print(result.to_json() if as_json else _told(result))

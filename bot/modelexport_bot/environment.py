@@ -55,7 +55,8 @@ def prepare(cache: Path, *, ready: Path | None, torch_index: str | None, progres
 
     Args:
         cache: the directory that holds the environments (``MODELEXPORT_CACHE``, or the user's cache).
-        ready: an interpreter to use instead (``MODELEXPORT_EXPORTER_PYTHON``); ``modelexport[engine]`` must be installed in it.
+        ready: an interpreter to use instead (``MODELEXPORT_EXPORTER_PYTHON``); ``modelexport[engine]`` must be
+            installed in it.
         torch_index: index to take torch from (``MODELEXPORT_TORCH_INDEX``); None means pip's configuration, then
             :data:`TORCH_CPU_INDEX`.
         progress: told about every step.
@@ -291,7 +292,8 @@ def _package_directory() -> Path:
     spec = importlib.util.find_spec("modelexport")
     if spec is None or spec.origin is None:
         raise EnvironmentFailedError(
-            "The package modelexport is not installed beside modelexport-bot. Install both: pip install modelexport modelexport-bot"
+            "The package modelexport is not installed beside modelexport-bot. Install both: pip install modelexport "
+            "modelexport-bot"
         )
     return Path(spec.origin).parent
 
@@ -341,6 +343,7 @@ def _must_run_modelexport(python: Path) -> None:
     except (OSError, subprocess.SubprocessError) as error:
         said = (getattr(error, "stderr", "") or str(error)).strip().splitlines()[-1:]
         raise EnvironmentFailedError(
-            f"{python} cannot run the exporter ({'; '.join(said)}). MODELEXPORT_EXPORTER_PYTHON must point at a Python in "
-            "which modelexport[engine] is installed; unset it to let modelexport-bot build the environment itself."
+            f"{python} cannot run the exporter ({'; '.join(said)}). MODELEXPORT_EXPORTER_PYTHON must point at a "
+            "Python in which modelexport[engine] is installed; unset it to let modelexport-bot build the environment "
+            "itself."
         ) from error

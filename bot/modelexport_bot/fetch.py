@@ -1,7 +1,7 @@
 """Fetch: a folder with exactly the files the export reads, at exactly one commit, every byte verified.
 
-The client does not compare what it downloads with the hashes that the Hub lists, so it is done here: sha256 for files in
-LFS, the git blob id for the others. Wrong bytes are thrown out of the cache and fetched once more.
+The client does not compare what it downloads with the hashes that the Hub lists, so it is done here: sha256 for files
+in LFS, the git blob id for the others. Wrong bytes are thrown out of the cache and fetched once more.
 """
 
 import hashlib
@@ -47,8 +47,8 @@ def verified(hub: Hub, repo: str, sha: str, file: HubFile) -> Path:
             return path
     raise DownloadCorruptError(
         f"{file.path} of {repo} at {sha[:7]} arrived twice with other bytes than the Hub lists "
-        f"({'sha256 ' + file.sha256 if file.sha256 else 'git blob ' + file.blob_id}). A proxy or the disk may be damaging "
-        "downloads; run it again on another connection."
+        f"({'sha256 ' + file.sha256 if file.sha256 else 'git blob ' + file.blob_id}). A proxy or the disk may be "
+        "damaging downloads; run it again on another connection."
     )
 
 

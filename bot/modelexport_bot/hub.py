@@ -5,9 +5,9 @@ the classes below. Two things it adds to the client:
 
 *Errors.* Every failure leaves as one of the classes of ``modelexport.contract``, with a message that names the repo.
 
-*Writes that can be repeated.* The Hub has no idempotency keys, so when the answer to a write is lost nobody knows whether
-it was applied. Each write here comes with a look at what it should have changed; before a write is sent again, that look
-decides whether there is anything left to send.
+*Writes that can be repeated.* The Hub has no idempotency keys, so when the answer to a write is lost nobody knows
+whether it was applied. Each write here comes with a look at what it should have changed; before a write is sent again,
+that look decides whether there is anything left to send.
 """
 
 import contextlib
@@ -53,6 +53,9 @@ from modelexport_bot.settings import PUBLIC_HUB, Patience
 from modelexport_bot.transport import PatientClient, Unsettled, jittered
 
 T = TypeVar("T")
+
+TRUSTED_PUBLISHER = "[OIDC]"
+"""Who the Hub says has written with a Trusted Publisher's token, which belongs to no account."""
 
 constants.HF_HUB_DISABLE_TELEMETRY = True  # also spares a request to the public hub, which may not be the one in use
 
@@ -194,7 +197,9 @@ class Hub:
 
     def account(self) -> Account | None:
         """Who we are; None without a token. Raises UnauthorizedError for a token that the Hub does not know."""
-        if self._token is None and self._keyless is None:
+        if self._keyless is not None:
+            return Account(TRUSTED_PUBLISHER)
+        if self._token is None:
             return None
         if self._account is None:
             answer = self._read("this account", lambda api: api.whoami())
@@ -552,17 +557,18 @@ def _from_status(subject: str, error: HfHubHTTPError) -> Exception:
     match status:
         case 401:
             return UnauthorizedError(
-                f"The Hub does not accept the token{request}: {said}. It may be mistyped, revoked or expired; "
-                "create one at https://huggingface.co/settings/tokens."
+                f"The Hub does not accept the token{request}: {said}. It may be mistyped, revoked or expired; create "
+                "one at https://huggingface.co/settings/tokens."
             )
         case 403 if "iscussion" in said and "disabled" in said:
             return PrsDisabledError(
-                f"{subject} has discussions and pull requests disabled. Its owner can enable them in the repo's settings."
+                f"{subject} has discussions and pull requests disabled. Its owner can enable them in the repo's "
+                "settings."
             )
         case 403:
             return ForbiddenError(
-                f"The Hub refuses on {subject}{request}: {said}. Opening a pull request takes a token with the role write, or a "
-                "fine-grained one with discussion.write."
+                f"The Hub refuses on {subject}{request}: {said}. Opening a pull request takes a token with the role "
+                "write, or a fine-grained one with discussion.write."
             )
         case 412:
             return HeadMovedError(f"{subject} has moved on: {said}")

@@ -9,7 +9,8 @@
 
 Never: ``onnx/`` and other exports, TensorFlow, Flax, GGUF, training state.
 
-Rules 1 to 3 make the *inputs*. A commit that leaves them alone (a better README, another export) changes nothing for us.
+Rules 1 to 3 make the *inputs*. A commit that leaves them alone (a better README, another export) changes nothing for
+us.
 """
 
 import hashlib

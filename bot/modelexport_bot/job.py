@@ -1,9 +1,10 @@
 """The job: resolve → fetch → export → publish.
 
-Each step can be repeated, and what passes between them is plain data, so that a durable runner can take it from here
-(:class:`Job` has a method for each) as well as a command line (:func:`run`).
+Each step can be repeated, and what passes between them is plain data, so that a durable runner can take the four
+methods one by one, as well as a command line :meth:`Job.run` as a whole.
 """
 
+import contextlib
 import errno
 import os
 import shutil
@@ -25,33 +26,9 @@ from modelexport_bot.settings import Settings
 _PLANS = 3  # how often a run plans afresh because the source moved under it
 
 
-def run(repo: str, settings: Settings, progress: Progress | None = None) -> Result:
-    """Do the whole job on one repo.
-
-    Raises:
-        ModelExportError: one of the classes of ``modelexport.contract``; nothing wrong is open on the Hub then, and running
-            again completes what was begun.
-    """
-    if settings.output is not None and settings.output.exists():
-        raise OutputExistsError(f"{settings.output} exists already. Remove it, or give --output another name.")
-    job = Job(settings, progress or Silent())
-    for _ in range(_PLANS):
-        with scratch.directory(settings.cache) as own:
-            try:
-                plan = job.resolve(repo)
-                folder = None
-                if plan.decision.needs_export:
-                    snapshot = job.fetch(plan, own / "snapshot")
-                    folder = job.export(plan, snapshot, own / "onnx")
-                return job.publish(plan, folder)
-            except SourceMovedError:
-                continue
-    raise HubUnavailableError(f"{repo} changed {_PLANS} times while it was being exported. Run it again later.")
-
-
 @dataclass
 class Job:
-    """The four steps, with what they share."""
+    """One operator's job, and what its steps share."""
 
     settings: Settings
     progress: Progress = field(default_factory=Silent)
@@ -61,6 +38,28 @@ class Job:
     def __post_init__(self) -> None:
         given = self.settings
         self.hub = Hub(given.endpoint, given.token, keyless=given.keyless, patience=given.patience)
+
+    def run(self, repo: str) -> Result:
+        """The whole job on one repo.
+
+        Raises:
+            ModelExportError: one of the classes of ``modelexport.contract``. Nothing wrong is open on the Hub then, and
+                running again completes what was begun.
+        """
+        output = self.settings.output
+        if output is not None and output.exists():
+            raise OutputExistsError(f"{output} exists already. Remove it, or give --output another name.")
+        for _ in range(_PLANS):
+            with scratch.directory(self.settings.cache) as own, contextlib.suppress(SourceMovedError):
+                plan = self.resolve(repo)
+                folder = None
+                if plan.decision.needs_export:
+                    snapshot = self.fetch(plan, own / "snapshot")
+                    folder = self.export(plan, snapshot, own / "onnx")
+                return self.publish(plan, folder)
+        raise HubUnavailableError(f"{repo} changed {_PLANS} times while it was being exported. Run it again later.")
+
+    # the four steps
 
     def resolve(self, repo: str) -> Plan:
         """What is to be done, pinned to a commit. An owner whose options cannot be read is told, once."""

@@ -1,7 +1,7 @@
 """When this operator's bot opened which pull request, so that it can keep to so many a day.
 
-The Hub holds all state of pull requests; how much a bot has done today is the bot's own affair, so that it is kept here:
-one JSON line for each, in the cache directory, read and written under a file lock.
+The Hub holds all state of pull requests; how much a bot has done today is the bot's own affair, so that it is kept
+here: one JSON line for each, in the cache directory, read and written under a file lock.
 """
 
 import json
@@ -30,7 +30,7 @@ class Ledger:
         if limits.pull_requests_per_day is not None and len(recent) >= limits.pull_requests_per_day:
             return f"{len(recent)} pull requests were opened in the last 24 hours, as many as the operator allows."
         if limits.pull_requests_per_owner is not None and with_owner >= limits.pull_requests_per_owner:
-            return f"{with_owner} pull requests were opened with {owner} in the last 24 hours, as many as the operator allows."
+            return f"{with_owner} pull requests were opened with {owner} in 24 hours, as many as the operator allows."
         return None
 
     def record(self, repo: str) -> None:

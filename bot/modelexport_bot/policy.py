@@ -107,6 +107,6 @@ def must_not_be_too_large(repo: RepoAt, limits: Limits) -> None:
     size = sum(file.size for file in inputs.weights(repo.files))
     if limits.max_size is not None and size > limits.max_size:
         raise TooLargeError(
-            f"The weights of {repo.id} are {size / 1e9:.2f} GB, more than the {limits.max_size / 1e9:.2f} GB allowed here. "
-            "Raise max_size in the operator's settings to export it."
+            f"The weights of {repo.id} are {size / 1e9:.2f} GB, more than the {limits.max_size / 1e9:.2f} GB allowed "
+            "here. Raise max_size in the operator's settings to export it."
         )

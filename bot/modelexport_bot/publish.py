@@ -1,8 +1,8 @@
 """Publish: carry out what was decided, so that an interruption at any point leaves something a later run completes.
 
-A new pull request starts as a draft, which notifies nobody and cannot be merged. It is filled with one commit, the Hub's
-listing is read back and every hash compared, the text is written, and only then does it open. A run that finds such a
-draft of ours goes on where the other one stopped.
+A new pull request starts as a draft, which notifies nobody and cannot be merged. It is filled with one commit, the
+Hub's listing is read back and every hash compared, the text is written, and only then does it open. A run that finds
+such a draft of ours goes on where the other one stopped.
 
 Before anything is written, the state is looked at afresh: an export takes minutes, and others may have acted meanwhile.
 The same look is repeated whenever the Hub tells us that something moved under our hands.
@@ -282,8 +282,8 @@ class _Publication:
         wrong += _touched_outside(before, after)
         if wrong:
             raise UploadCorruptError(
-                f"After the upload the Hub lists other contents than were sent for {', '.join(sorted(wrong)[:5])} of {repo} at {ref}. "
-                "The pull request is withdrawn; run it again."
+                f"After the upload the Hub lists other contents than were sent for {', '.join(sorted(wrong)[:5])} of "
+                f"{repo} at {ref}. The pull request is withdrawn; run it again."
             )
 
     def _finish(self, ours: OurPullRequest, folder: tuple[Manifest, tuple[PublishedFile, ...]]) -> Result:
@@ -375,7 +375,7 @@ class _Publication:
 
 
 def _touched_outside(before: RepoAt, after: RepoAt) -> list[str]:
-    """What changed outside ``onnx/``, but for ``.gitattributes``, to which the Hub itself adds lines for large files."""
+    """What changed outside ``onnx/``, but for ``.gitattributes``: the Hub itself adds lines to it for large files."""
     paths = {p for p in before.files.keys() | after.files.keys() if not p.startswith(f"{FOLDER}/")} - {".gitattributes"}
     return [
         p

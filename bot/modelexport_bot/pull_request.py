@@ -119,7 +119,7 @@ class Folder:
         )
 
     def intact(self) -> bool:
-        """Whether the ref holds exactly the files of the manifest, as far as listed hashes tell (LFS), and their sizes."""
+        """Whether the ref holds exactly the manifest's files: sizes, and hashes where the Hub lists sha256 (LFS)."""
         if self.manifest is None:
             return False
         listed = {f"{FOLDER}/{entry.path}": entry for entry in self.manifest.files}

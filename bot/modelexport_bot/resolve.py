@@ -15,7 +15,7 @@ from modelexport_bot.result import Outcome
 from modelexport_bot.settings import Settings
 
 _MIRROR = "hub-sync"
-"""What the commits of the GitHub action huggingface/hub-sync say; with its ``--delete`` it removes what GitHub lacks."""
+"""In the commit messages of the GitHub action huggingface/hub-sync; its ``--delete`` removes what GitHub lacks."""
 
 
 @dataclass(frozen=True)
@@ -71,8 +71,8 @@ def resolve(hub: Hub, repo: str, settings: Settings) -> Plan:
     options = _options(hub, source, settings)
     if not inputs.weights(source.files):
         raise RepoEmptyError(
-            f"{source.id} at {source.sha[:7] or 'its first commit'} has no weights to export: no model.safetensors or pytorch_model.bin, "
-            "whole or in shards."
+            f"{source.id} at {source.sha[:7] or 'its first commit'} has no weights to export: no model.safetensors or "
+            "pytorch_model.bin, whole or in shards."
         )
     policy.must_not_be_too_large(source, settings.limits)
     wanted = Wanted.of(source, options.digest())
@@ -125,7 +125,7 @@ def _warnings(hub: Hub, plan: Plan, *, asked_for: str) -> list[str]:
         _MIRROR in entry.title for entry in hub.commits(plan.repo, "main", 20)
     ):
         found.append(
-            "This repo is filled from GitHub by hub-sync. If that runs with --delete, its next push removes the folder onnx/ "
-            "after a merge; exclude onnx/ from the deletion, or add the folder on GitHub as well."
+            "This repo is filled from GitHub by hub-sync. If that runs with --delete, its next push removes the "
+            "folder onnx/ after a merge; exclude onnx/ from the deletion, or add the folder on GitHub as well."
         )
     return found

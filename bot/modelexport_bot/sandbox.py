@@ -144,15 +144,16 @@ class _Run:
                     break
                 if time.monotonic() - started > self._limits.seconds:
                     raise TimeLimitError(
-                        f"The export did not finish within {self._limits.seconds:g} seconds and was stopped. "
-                        "A larger model needs longer: raise --timeout."
+                        f"The export did not finish within {self._limits.seconds:g} seconds and was stopped. A larger "
+                        "model needs longer: raise --timeout."
                     )
                 if self._limits.memory is not None:
                     peak = max(peak, memory_of_group(self._process.pid))
                     if peak > self._limits.memory:
                         raise OutOfMemoryError(
                             f"The export used {_gigabytes(peak)} of memory, more than the limit of "
-                            f"{_gigabytes(self._limits.memory)}, and was stopped. Raise --max-memory, or run it on a larger machine."
+                            f"{_gigabytes(self._limits.memory)}, and was stopped. Raise --max-memory, or run it on a "
+                            "larger machine."
                         )
         finally:
             self._end()
@@ -181,12 +182,13 @@ class _Run:
         said = "\n".join(self._tail) or "(nothing on stderr)"
         if status in (-signal.SIGKILL, 128 + signal.SIGKILL):
             raise OutOfMemoryError(
-                "The exporter was killed by the system, which is how Linux ends the process that uses the most memory when "
-                f"none is left. Run it on a machine with more memory than the weights need. Its last lines:\n{said}"
+                "The exporter was killed by the system, which is how Linux ends the process that uses the most "
+                "memory when none is left. Run it on a machine with more memory than the weights need. Its last "
+                f"lines:\n{said}"
             )
         raise ExporterCrashedError(
-            f"The exporter ended without a result ({_how(status)}). This is a bug in modelexport or in a library below it; "
-            f"please report it with these last lines:\n{said}"
+            f"The exporter ended without a result ({_how(status)}). This is a bug in modelexport or in a library "
+            f"below it; please report it with these last lines:\n{said}"
         )
 
     def _read_stdout(self) -> None:

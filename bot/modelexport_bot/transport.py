@@ -1,7 +1,7 @@
 """Every request to the Hub goes through one HTTP client with one idea of patience.
 
-``huggingface_hub`` retries some of its requests and not others, sleeps as long as the server says, and has no time limit.
-Here every request has a limit, waits are bounded and jittered, and what the server says about when to come back
+``huggingface_hub`` retries some of its requests and not others, sleeps as long as the server says, and has no time
+limit. Here every request has a limit, waits are bounded and jittered, and what the server says about when to come back
 (``Retry-After``, ``RateLimit``) is honoured as far as our patience reaches.
 
 What may simply be sent again depends on the request:
@@ -9,7 +9,8 @@ What may simply be sent again depends on the request:
 - reads, and posts that change nothing or the same thing however often they arrive (preupload, LFS batch and verify,
   ...), are repeated on every transient failure;
 - other posts (a commit, a comment) are repeated only when the Hub has certainly not acted: no connection, or 429.
-  Anything else raises :class:`Unsettled`, and :mod:`modelexport_bot.hub` looks what happened before it sends them again;
+  Anything else raises :class:`Unsettled`, and :mod:`modelexport_bot.hub` looks what happened before it sends them
+  again;
 - uploads of a file's content cannot be replayed from here (the body is a consumed stream): :class:`Unsettled` too.
 
 Our exceptions are none that ``huggingface_hub`` retries, so waits do not multiply.
@@ -124,10 +125,10 @@ def _replayable(request: httpx2.Request) -> bool:
 def _given_up(what: str, failure: str, attempts: int, wait: float | None) -> HubUnavailableError | RateLimitedError:
     if wait is not None and "429" in failure:
         return RateLimitedError(
-            f"The Hub's rate limit is used up ({what}); it asks to come back in {wait:.0f} seconds. "
-            "Run it again then; what was done so far is not lost."
+            f"The Hub's rate limit is used up ({what}); it asks to come back in {wait:.0f} seconds. Run it again "
+            "then; what was done so far is not lost."
         )
     return HubUnavailableError(
-        f"The Hub did not answer {what} in {attempts} attempts (last: {failure}). "
-        "Run it again later; what was done so far is not lost. The Hub's state is shown at https://status.huggingface.co."
+        f"The Hub did not answer {what} in {attempts} attempts (last: {failure}). Run it again later; what was done "
+        "so far is not lost. The Hub's state is shown at https://status.huggingface.co."
     )
