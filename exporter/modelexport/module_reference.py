@@ -93,7 +93,7 @@ class Recording:
 def record(plan: GraphPlan, case: Case, hierarchy: Hierarchy, scratch: Path) -> Recording:
     """Run the patched model on ``case`` and record every module call into the folder ``scratch``, which exists."""
     recorder = _Recorder(hierarchy, scratch)
-    with plan.config.patch_model_for_export(plan.model, model_kwargs={}), recorder.hooks():
+    with plan.patched(), recorder.hooks():
         plan.model(**case.inputs)
     return Recording(tuple(recorder.finished()), case.feeds)
 

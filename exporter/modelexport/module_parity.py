@@ -1,0 +1,244 @@
+"""Per-module parity: for every module call, is what enters and leaves its nodes what PyTorch gave it and got from it?
+
+This is how a user finds *where* a conversion goes wrong, and how we know that tags are true. The rules:
+
+1. Which values cross the boundary of a call follows from the tags alone (:mod:`modelexport.htp.calls`), and which calls
+   PyTorch made from hooks alone (:mod:`modelexport.module_reference`). Neither knows the other's numbers.
+2. What leaves: per shape and kind (floating or not), the tensors that left and those that the module returned are paired
+   in their order. Where one list is longer, the shorter one is paired with the entries of the longer that keep the order
+   and fit best: a module may return what nobody uses, and a KV cache or a shared computation leaves without being
+   returned. A call is *compared* when at least one pair was found, and agrees when no pair differs.
+3. What enters: a floating tensor must equal one of the call's arguments, unless something outside the call reads it,
+   too. Only what a module computes itself, and others reuse, may come from outside without having been passed in.
+4. The tags must describe a possible execution (:meth:`modelexport.htp.calls.CallTree.disorder`).
+5. Two floating tensors agree when no element differs by more than ``atol`` times the largest finite magnitude below
+   1e30 in the reference, or 1 if that is less; beyond 1e30 (masks) elements may differ by that share of themselves.
+   Integers and booleans must be equal.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+
+from modelexport.htp.branches import Branch
+from modelexport.htp.calls import Call, CallTree
+from modelexport.htp.tags import Frame
+from modelexport.module_reference import Recorded, RecordedCall, Recording
+from modelexport.module_values import Probe, batches, probe
+
+_BATCH = 256 << 20  # bytes of values that are held at once
+_MASK = 1e30  # magnitude from which on a number means "masked", as in ``finfo.min``
+
+
+@dataclass(frozen=True)
+class CallResult:
+    """What was found for one module call.
+
+    Attributes:
+        nodes: of the call and those below it.
+        own_nodes: of this very call.
+        compared: pairs of tensors that were compared where values leave.
+        max_abs: largest absolute difference among them.
+        problem: what is wrong, as the end of a sentence that starts with the module; None where nothing is.
+    """
+
+    frame: Frame
+    type: str
+    nodes: int
+    own_nodes: int
+    compared: int
+    max_abs: float
+    problem: str | None
+
+    @property
+    def passed(self) -> bool:
+        """Whether nothing is wrong with the call."""
+        return self.problem is None
+
+
+@dataclass(frozen=True)
+class ModuleParity:
+    """What was found for one graph.
+
+    Attributes:
+        graph: file, and branch where it has several.
+        case: the inputs it was run on.
+        calls: in the order in which they return.
+    """
+
+    graph: str
+    case: str
+    tolerance: float
+    calls: Sequence[CallResult] = field(default_factory=tuple)
+
+    @property
+    def compared(self) -> int:
+        """Module calls for which values were compared."""
+        return sum(call.compared > 0 for call in self.calls)
+
+    @property
+    def share(self) -> float:
+        """Compared calls, of those that own nodes."""
+        owners = [call for call in self.calls if call.own_nodes]
+        return sum(call.compared > 0 for call in owners) / len(owners) if owners else 0.0
+
+    @property
+    def first_problem(self) -> CallResult | None:
+        """The call with a problem that returned first."""
+        return next((call for call in self.calls if not call.passed), None)
+
+
+def compare(branch: Branch, file: Path, case: str, recording: Recording, atol: float) -> ModuleParity:
+    """Run one graph of ``file`` on the recorded inputs and judge every module call in it.
+
+    Args:
+        branch: the graph.
+        case: name of the inputs, for the report.
+        atol: see rule 5.
+    """
+    graph = branch.model.graph
+    calls = CallTree(graph)
+    ordered = list(calls.finished())
+    found = recording.find([call.frame for call in ordered])
+    disorder = calls.disorder()
+    results: dict[Frame, CallResult] = {}
+    with probe(branch.model, file) as session:
+        for group in _groups(ordered, found):
+            values = _run(session, group, recording.feeds)
+            for call in group:
+                results[call.frame] = _judge(call, found.get(call.frame), values, calls, atol)
+    if disorder is not None:
+        one, other = disorder
+        results[one.frame] = _out_of_order(results[one.frame], other)
+    name = f"{file.name} ({branch.name})" if branch.name else file.name
+    return ModuleParity(name, case, atol, tuple(results[call.frame] for call in ordered))
+
+
+def difference(got: np.ndarray, want: np.ndarray) -> tuple[float, float]:
+    """Largest absolute difference, and the largest one relative to what rule 5 compares it with."""
+    if got.size == 0:
+        return 0.0, 0.0
+    if want.dtype.kind not in "fc":
+        unequal = float(np.any(got != want))
+        return unequal, float("inf") if unequal else 0.0
+    got, want = got.astype(np.float64), want.astype(np.float64)
+    with np.errstate(invalid="ignore", over="ignore"):
+        delta = np.abs(got - want)
+    delta[(got == want) | (np.isnan(got) & np.isnan(want))] = 0.0
+    delta[np.isnan(delta)] = np.inf
+    magnitude = np.abs(want)
+    ordinary = magnitude[magnitude < _MASK]
+    scale = np.where(magnitude < _MASK, max(1.0, float(ordinary.max()) if ordinary.size else 1.0), magnitude)
+    return float(delta.max()), float((delta / np.where(np.isfinite(scale), scale, 1.0)).max())
+
+
+def _groups(calls: Sequence[Call], found: Mapping[Frame, RecordedCall]) -> Iterator[list[Call]]:
+    """Calls whose values together fit into one batch. A call's values are assumed to be as large as the recorded ones."""
+    sizes = []
+    for call in calls:
+        recorded = found.get(call.frame)
+        tensors = (*recorded.given, *recorded.returned) if recorded else ()
+        largest = max((4 * int(np.prod(tensor.shape)) for tensor in tensors), default=0)
+        sizes.append((call.frame, largest * (len(call.entering) + len(call.leaving))))
+    by_frame = {call.frame: call for call in calls}
+    for group in batches(sizes, _BATCH):
+        yield [by_frame[frame] for frame in group]
+
+
+def _run(session: Probe, group: Sequence[Call], feeds: Mapping[str, np.ndarray]) -> dict[ir.Value, np.ndarray]:
+    wanted = dict.fromkeys(value for call in group for value in (*call.entering, *call.leaving))
+    values = {value: feeds[str(value.name)] for value in wanted if value.is_graph_input() and value.name in feeds}
+    inner = [value for value in wanted if not value.is_graph_input()]
+    run = session.run([str(value.name) for value in inner], feeds) if inner else {}
+    return values | {value: run[str(value.name)] for value in inner}
+
+
+def _judge(
+    call: Call, recorded: RecordedCall | None, values: Mapping[ir.Value, np.ndarray], calls: CallTree, atol: float
+) -> CallResult:
+    kind = recorded.type if recorded else ""
+    if recorded is None:
+        return CallResult(call.frame, kind, len(call.nodes), len(call.own), 0, 0.0, "was not called by PyTorch")
+    problem = _foreign_input(call, recorded, values, calls, atol)
+    pairs = _pair([values[value] for value in call.leaving], recorded.returned)
+    worst, worst_relative = 0.0, 0.0
+    for got, want in pairs:
+        absolute, relative = difference(got, want.load())
+        worst, worst_relative = max(worst, absolute), max(worst_relative, relative)
+    if worst_relative > atol:
+        problem = f"returned something else in PyTorch: they differ by {worst:.3g}"
+    return CallResult(call.frame, kind, len(call.nodes), len(call.own), len(pairs), worst, problem)
+
+
+def _foreign_input(
+    call: Call, recorded: RecordedCall, values: Mapping[ir.Value, np.ndarray], calls: CallTree, atol: float
+) -> str | None:
+    """What is wrong with the values that enter ``call``, if anything is (rule 3)."""
+    for value in call.entering:
+        array = values.get(value)
+        if array is None or array.dtype.kind != "f" or not array.size:
+            continue
+        depth = _depth(call)
+        if any(len(stack) <= depth or stack[depth] != call.frame for stack in calls.readers(value)):
+            continue
+        candidates = [given for given in recorded.given if given.floating and given.shape == array.shape]
+        if not any(difference(array, given.load())[1] <= atol for given in candidates):
+            return f"gets {value.name} in ONNX, which is none of the arguments that PyTorch passed"
+    return None
+
+
+def _pair(leaving: Sequence[np.ndarray], returned: Sequence[Recorded]) -> list[tuple[np.ndarray, Recorded]]:
+    """Pair tensors of one shape and kind in their order (rule 2)."""
+    pairs: list[tuple[np.ndarray, Recorded]] = []
+    kinds = dict.fromkeys((tensor.shape, tensor.floating) for tensor in returned)
+    for shape, floating in kinds:
+        ours = [array for array in leaving if array.shape == shape and (array.dtype.kind == "f") == floating]
+        theirs = [tensor for tensor in returned if (tensor.shape, tensor.floating) == (shape, floating)]
+        pairs += [(ours[i], theirs[j]) for i, j in _align(ours, theirs)]
+    return pairs
+
+
+def _align(ours: Sequence[np.ndarray], theirs: Sequence[Recorded]) -> list[tuple[int, int]]:
+    """Every entry of the shorter list with one of the longer, in order, so that the worst difference is smallest."""
+    if len(ours) == len(theirs):
+        return [(index, index) for index in range(len(ours))]
+    cost = [[difference(array, tensor.load())[1] for tensor in theirs] for array in ours]
+    if len(ours) > len(theirs):
+        flipped = [[row[j] for row in cost] for j in range(len(theirs))]
+        return [(i, j) for j, i in _subsequence(flipped, len(ours))]
+    return _subsequence(cost, len(theirs))
+
+
+def _subsequence(cost: Sequence[Sequence[float]], columns: int) -> list[tuple[int, int]]:
+    """For each row a column, strictly increasing, so that the largest ``cost[row][column]`` is smallest."""
+    best: list[tuple[float, list[tuple[int, int]]]] = [(0.0, [])] * (columns + 1)
+    for row, costs in enumerate(cost):
+        following: list[tuple[float, list[tuple[int, int]]]] = [(float("inf"), [])] * (columns + 1)
+        for column in range(columns):
+            worst, path = best[column]
+            here = (max(worst, costs[column]), [*path, (row, column)]) if len(path) == row else (float("inf"), [])
+            known = following[column]
+            better = here[1] and (not known[1] or here[0] < known[0])
+            following[column + 1] = here if better else known
+        best = following
+    return best[columns][1]
+
+
+def _out_of_order(result: CallResult, other: Call) -> CallResult:
+    problem = (
+        f"cannot have run as tagged: data flows between it and {other.frame.path or 'the model'} in both directions, or "
+        "from the later to the earlier"
+    )
+    return CallResult(
+        result.frame, result.type, result.nodes, result.own_nodes, result.compared, result.max_abs, result.problem or problem
+    )
+
+
+def _depth(call: Call) -> int:
+    depth = 0
+    while call.parent is not None:
+        call, depth = call.parent, depth + 1
+    return depth
