@@ -1,7 +1,8 @@
-"""Make the fixtures; run with an interpreter that has transformers 5 (``make fixtures-v5``).
+"""Make the fixtures; ``python -m tests.fixtures_v5.make [NAME…]`` with transformers 5 (``make fixtures-v5``).
 
-Each model is built and saved by transformers 5, its weights replaced by those of :mod:`filler`, loaded again, and run. What is
-committed: ``config.json`` as saved, the names and shapes of the weights, the inputs and the output.
+Each model is built and saved by transformers 5, its weights replaced by those of :mod:`filler`, loaded again, and run. What
+is committed: ``config.json`` as saved, the names and shapes of the weights, and the output. Each tokenizer is trained on a
+few lines and saved; committed are its files and what it makes of the text set.
 """
 
 import json
@@ -15,13 +16,14 @@ import numpy as np
 import torch
 import transformers
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-
-from tests.fixtures_v5 import filler  # noqa: E402
-from tests.fixtures_v5.inputs import inputs_for  # noqa: E402
-from tests.fixtures_v5.models import MODELS, Model  # noqa: E402
+from modelexport.samples import PAIRS, TEXTS
+from tests.fixtures_v5 import filler
+from tests.fixtures_v5.inputs import inputs_for
+from tests.fixtures_v5.models import MODELS, Model
+from tests.fixtures_v5.vocabularies import tokenizers
 
 OUT = Path(__file__).parent / "data"
+TOKENIZERS = Path(__file__).parent / "tokenizer_data"
 
 
 def main(names: list[str]) -> None:
@@ -32,6 +34,10 @@ def main(names: list[str]) -> None:
         if not names or model.name in names:
             _make(model)
             print(model.name)
+    for name, build in tokenizers().items():
+        if not names or name in names:
+            _save_tokenizer(TOKENIZERS / name, build())
+            print(name)
 
 
 def _make(model: Model) -> None:
@@ -57,6 +63,26 @@ def _make(model: Model) -> None:
         shutil.copyfile(scratch / "config.json", folder / "config.json")
     (folder / "weights.json").write_text(json.dumps(entries, separators=(",", ":"), sort_keys=True) + "\n")
     np.save(folder / "output.npy", output.float().numpy())
+
+
+def _save_tokenizer(folder: Path, tokenizer: Any) -> None:
+    """The files as saved, and what the tokenizer that is loaded from them returns."""
+    shutil.rmtree(folder, ignore_errors=True)
+    tokenizer.save_pretrained(folder)
+    loaded = type(tokenizer).from_pretrained(folder)
+    texts = [*(text for text in TEXTS if len(text) < 1000), *(f"a{token} b{token}c" for token in sorted(loaded.all_special_tokens))]
+    results = {
+        "texts": [[text, _returned(loaded(text))] for text in texts],
+        "pairs": [[first, second, _returned(loaded(first, second))] for first, second in PAIRS],
+        "decoded": [loaded.decode(loaded(text)["input_ids"]) for text in texts],
+    }
+    (folder / "results.json").write_text(json.dumps(results, separators=(",", ":")) + "\n")
+
+
+def _returned(encoding: Any) -> dict[str, list[int]]:
+    """What a tokenizer returns, without the mask, which is all ones where nothing is padded."""
+    assert set(encoding.pop("attention_mask")) <= {1}
+    return dict(encoding)
 
 
 def _config(model_class: Any, model: Model) -> Any:

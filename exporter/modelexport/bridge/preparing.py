@@ -4,12 +4,17 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from modelexport.bridge.attention import attention_for
 from modelexport.bridge.config import Translated, is_from_5, translate
+from modelexport.bridge.processor import translate_processor
+from modelexport.bridge.tokenizer import translate_tokenizer
 from modelexport.bridge.weights import renames
 from modelexport.checkpoint import Checkpoint
+from modelexport.checkpoint.folder import Folder
+from modelexport.contract.errors import TokenizerUnreadableError
 
 
 @dataclass(frozen=True)
@@ -43,30 +48,46 @@ def prepare(checkpoint: Checkpoint, scratch: Path) -> Prepared:
         scratch: an empty folder that lives as long as the model is loaded; written to only where something is translated.
 
     Raises:
-        CheckpointTooNewError: something in the checkpoint has no equivalent in transformers 4.57.
+        CheckpointTooNewError: something in the config has no equivalent in transformers 4.57.
+        TokenizerUnreadableError: the tokenizer has none.
     """
     config = dict(checkpoint.config)
     config.setdefault("model_type", checkpoint.model_type)
     result = Translated(config, changed=config != checkpoint.config)
     mapping = None
-    if is_from_5(config):
+    if from_5 := is_from_5(config):
         result = translate(config, checkpoint.model_type)
         mapping = renames(checkpoint, result.config)
-    files: dict[str, Any] = {}
-    if result.changed:
-        files["config.json"] = result.config
-    notes = (*checkpoint.notes, *result.notes)
+    files: dict[str, Mapping[str, Any]] = {"config.json": result.config} if result.changed else {}
+    notes = [*checkpoint.notes, *result.notes]
     if mapping:
-        notes += ("Weights that transformers 5 renamed were given the names that transformers 4.57 has for them.",)
+        notes.append("Weights that transformers 5 renamed got the names that transformers 4.57 has for them.")
+    if from_5 or _tokenizer_is_from_5(checkpoint):
+        with TemporaryDirectory() as trial:
+            tokenizer = translate_tokenizer(checkpoint.root, Path(trial))
+        if tokenizer.config is not None and tokenizer.note is not None:
+            files["tokenizer_config.json"] = tokenizer.config
+            notes.append(tokenizer.note)
+    if processor := translate_processor(checkpoint.root):
+        files["preprocessor_config.json"] = processor
+        notes.append("preprocessor_config.json was written from processor_config.json, for readers of the older layout.")
     return Prepared(
         folder=_write(checkpoint.root, scratch, files) if files else checkpoint.root,
         config=result.config,
-        notes=notes,
+        notes=tuple(notes),
         attn_implementation=attention_for(result.config),
         key_mapping=mapping,
         ties=result.ties or {},
         translated=tuple(sorted(files)),
     )
+
+
+def _tokenizer_is_from_5(checkpoint: Checkpoint) -> bool:
+    """Whether the tokenizer was saved by 5.x beside a config that was not: it may have been updated alone."""
+    if "tokenizer_config.json" not in checkpoint.tokenizer_files:
+        return False
+    config = Folder(checkpoint.root).json("tokenizer_config.json", TokenizerUnreadableError)
+    return "backend" in config or config.get("tokenizer_class") == "TokenizersBackend"
 
 
 def _write(root: Path, scratch: Path, files: Mapping[str, Any]) -> Path:

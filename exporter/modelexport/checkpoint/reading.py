@@ -27,6 +27,9 @@ PROCESSOR_PATTERNS = (
 )  # fmt: skip
 """The names in ``transformers.utils`` (``FEATURE_EXTRACTOR_NAME``, ``PROCESSOR_NAME``, …)."""
 
+CHAT_TEMPLATES = "additional_chat_templates"
+"""``transformers.utils.hub.CHAT_TEMPLATE_DIR``."""
+
 _SENTENCE_TRANSFORMERS = ("modules.json", "config_sentence_transformers.json")
 
 
@@ -142,7 +145,7 @@ def _matching(folder: Folder, names: frozenset[str], patterns: tuple[str, ...]) 
     """The files that match, each checked to lie inside the folder, and the chat templates of their own folder."""
     found = [name for name in names if any(fnmatch(name, pattern) for pattern in patterns)]
     if patterns is TOKENIZER_PATTERNS:
-        found += [f"chat_templates/{path.name}" for path in (folder.root / "chat_templates").glob("*.jinja")]
+        found += [f"{CHAT_TEMPLATES}/{path.name}" for path in (folder.root / CHAT_TEMPLATES).glob("*.jinja")]
     for name in found:
         folder.path(name)
     return tuple(sorted(found))
