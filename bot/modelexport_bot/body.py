@@ -49,7 +49,7 @@ class Subject:
 def title(subject: Subject) -> str:
     """One line, pinned to the commit that was exported."""
     verb = "Replace" if subject.replaced else "Update" if subject.updates else "Add"
-    return f"{verb} ONNX export ({_plain(subject.manifest.task)}) of {_short(subject.marker.sha)}"
+    return f"{verb} ONNX export ({plain(subject.manifest.task)}) of {_short(subject.marker.sha)}"
 
 
 def body(subject: Subject) -> str:
@@ -124,7 +124,7 @@ def _parts(subject: Subject, tree_lines: int) -> Iterable[str]:
 
 def _opening(subject: Subject) -> str:
     manifest = subject.manifest
-    what = f"`{_code(manifest.architecture)}`, exported to ONNX for {_plain(manifest.task)}"
+    what = f"`{_code(manifest.architecture)}`, exported to ONNX for {plain(manifest.task)}"
     if subject.replaced:
         names = ", ".join(f"`{_code(path)}`" for path in subject.replaced[:20])
         more = f" and {len(subject.replaced) - 20} more" if len(subject.replaced) > 20 else ""
@@ -191,7 +191,7 @@ def _parity(manifest: Manifest) -> str:
         cases = len({result.case for result in results})
         rows.append(
             f"| `{_code(graph)}` | {outputs} | {cases} | {worst.max_abs:.1e} (`{_code(worst.output)}`, "
-            f"{_plain(worst.case)}) | {worst.max_rel:.1e} | {worst.tolerance:.0e} |"
+            f"{plain(worst.case)}) | {worst.max_rel:.1e} | {worst.tolerance:.0e} |"
         )
     check = manifest.optimum
     files = ", ".join(f"`{_code(file)}`" for file in check.files)
@@ -231,19 +231,19 @@ def _notes(manifest: Manifest) -> str:
 
 def _provenance(subject: Subject) -> str:
     manifest = subject.manifest
-    versions = ", ".join(f"{_plain(name)} {_plain(version)}" for name, version in sorted(manifest.versions.items()))
+    versions = ", ".join(f"{plain(name)} {plain(version)}" for name, version in sorted(manifest.versions.items()))
     weights = ", ".join(f"`{_code(file.path)}` (`{file.sha256[:12]}`)" for file in manifest.source.weights[:4])
     more = f" and {len(manifest.source.weights) - 4} more" if len(manifest.source.weights) > 4 else ""
     return (
         "### Provenance\n\n"
-        f"Source: this repo at `{_plain(subject.marker.sha)}`, weights {weights}{more}. Opset {manifest.opset}, "
-        f"{_plain(manifest.dtype)}. {versions}. The complete record is `{FOLDER}/modelexport.json`; the same input, "
+        f"Source: this repo at `{plain(subject.marker.sha)}`, weights {weights}{more}. Opset {manifest.opset}, "
+        f"{plain(manifest.dtype)}. {versions}. The complete record is `{FOLDER}/modelexport.json`; the same input, "
         "versions and options give the same bytes."
     )
 
 
 def _say(subject: Subject) -> str:
-    name = _plain(subject.mention)
+    name = plain(subject.mention)
     return (
         "### Your say\n\n"
         "- New weights in this repo update this pull request; a second one is never opened.\n"
@@ -288,13 +288,13 @@ def _plant(modules: Iterable[ModuleNode]) -> _Branch:
         branch = root
         for part in filter(None, module.path.split(".")):
             branch = branch.children.setdefault(part, _Branch(part))
-        branch.type, branch.nodes = _plain(module.type), module.nodes
+        branch.type, branch.nodes = plain(module.type), module.nodes
     return root
 
 
 def _draw(branch: _Branch, indent: str) -> Iterable[str]:
     label = f"{branch.name} ({branch.type})" if branch.name and branch.type else branch.name or branch.type or "model"
-    yield f"{indent}{_plain(label)}  {branch.total()}"
+    yield f"{indent}{plain(label)}  {branch.total()}"
     yield from _draw_children(branch, indent + "  ")
 
 
@@ -310,16 +310,16 @@ def _draw_children(branch: _Branch, indent: str) -> Iterable[str]:
             continue
         kinds = Counter(child.type for child in group)
         label = f"{first.name}…{group[-1].name} ({len(group)} × {kinds.most_common(1)[0][0] or 'module'})"
-        yield f"{indent}{_plain(label)}  {sum(child.total() for child in group)}"
+        yield f"{indent}{plain(label)}  {sum(child.total() for child in group)}"
         yield from _draw_children(first, indent + "  ")
 
 
 # --- words -----------------------------------------------------------------------------------------------------------
 
 
-def _plain(text: str) -> str:
-    """Text without markup, mentions or line breaks."""
-    return re.sub(r"[`<>|\[\]@*\r\n]", "", text)[:200]
+def plain(text: str) -> str:
+    """Text of somebody else's without markup, mentions or line breaks."""
+    return re.sub(r"[`<>|\[\]@*\r\n]", "", text)[:500]
 
 
 def _code(text: str) -> str:
@@ -333,7 +333,7 @@ def _sentence(text: str) -> str:
 
 
 def _short(sha: str) -> str:
-    return _plain(sha)[:7]
+    return plain(sha)[:7]
 
 
 def _size(size: int) -> str:

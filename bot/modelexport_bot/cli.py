@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from modelexport.contract.errors import ModelExportError
     from modelexport_bot.result import Result
     from modelexport_bot.settings import Settings
+    from modelexport_bot.sweep import Row
 
 app = typer.Typer(
     name="modelexport-bot",
@@ -164,6 +165,106 @@ def run(
 
 
 @app.command()
+def status(
+    repo: Repo,
+    revision: Revision = None,
+    task: Task = None,
+    opset: Opset = None,
+    dtype: DtypeOption = None,
+    reopen: Reopen = False,
+    replace: Replace = False,
+    token: TokenOption = None,
+    endpoint: Endpoint = None,
+    config: Config = None,
+    as_json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """Show what a run would do about a repo, and why. Exports nothing, writes nothing."""
+    from modelexport_bot.job import Job
+    from modelexport_bot.progress import Silent
+    from modelexport_bot.settings import Overrides
+
+    def work() -> "Result":
+        settings = _settings(
+            token,
+            endpoint,
+            config,
+            repo=repo,
+            revision=revision,
+            overrides=Overrides(task, opset, dtype.value if dtype else None),
+            reopen=reopen,
+            replace=replace,
+        )
+        return Job(settings, Silent()).status(repo)
+
+    result = _reported(work, as_json=as_json, verbose=verbose)
+    print(result.to_json() if as_json else f"would be {_told(result)}")
+
+
+@app.command()
+def sweep(
+    owner: Annotated[str, typer.Argument(metavar="OWNER", help="A user or an organisation.")],
+    limit: Annotated[int | None, typer.Option(help="So many models at most, the latest first.", min=1)] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done; export nothing.")] = False,
+    timeout: Timeout = None,
+    max_memory: MaxMemory = None,
+    token: TokenOption = None,
+    endpoint: Endpoint = None,
+    config: Config = None,
+    as_json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """Run on all of an owner's models and print a table of outcomes."""
+    from modelexport_bot.progress import Terminal
+    from modelexport_bot.sweep import Row
+    from modelexport_bot.sweep import sweep as through
+
+    rows: list[Row] = []
+
+    def work() -> None:
+        settings = _settings(
+            token,
+            endpoint,
+            config,
+            repo=owner,
+            dry_run=dry_run or None,
+            timeout=timeout,
+            max_memory=_size(max_memory),
+        )
+        with Terminal(verbose=verbose) as progress:
+            rows.extend(row for row in through(owner, settings, progress, limit=limit))
+
+    try:
+        _reported(work, as_json=False, verbose=verbose)
+    finally:  # what was done before a failure is worth knowing
+        _print_rows(rows, as_json=as_json)
+
+
+@app.command()
+def reply(
+    repo: Repo,
+    num: Annotated[int, typer.Argument(metavar="NUM", help="Number of the pull request.", min=1)],
+    timeout: Timeout = None,
+    max_memory: MaxMemory = None,
+    token: TokenOption = None,
+    endpoint: Endpoint = None,
+    config: Config = None,
+    verbose: Verbose = False,
+) -> None:
+    """Carry out and answer the commands in a pull request's thread: rebuild, task=..., close, ignore, help."""
+    from modelexport_bot import commands
+    from modelexport_bot.progress import Terminal
+
+    def work() -> list[commands.Verb | None]:
+        settings = _settings(token, endpoint, config, repo=repo, timeout=timeout, max_memory=_size(max_memory))
+        with Terminal(verbose=verbose) as progress:
+            return commands.reply(repo, num, settings, progress)
+
+    answered = _reported(work, as_json=False, verbose=verbose)
+    print(f"answered: {', '.join(verb.value if verb else 'unknown command' for verb in answered) or 'nothing'}")
+
+
+@app.command()
 def setup(verbose: Verbose = False) -> None:
     """Build the exporter's environment ahead of time; prints its interpreter as the last line.
 
@@ -276,6 +377,22 @@ def _told(result: "Result") -> str:
         width = max(len(file.path) for file in result.files)
         lines += ["", *(f"{file.path:<{width}}  {file.size:>13,}  {file.sha256[:12]}" for file in result.files)]
     return "\n".join(lines)
+
+
+def _print_rows(rows: "list[Row]", *, as_json: bool) -> None:
+    import json
+
+    from rich.console import Console
+    from rich.table import Table
+
+    if as_json:
+        print(json.dumps([{"repo": row.repo, "outcome": row.outcome, "reason": row.reason} for row in rows]))
+        return
+    table = Table("repo", "outcome", "pull request", "why")
+    for row in rows:
+        num = f"#{row.result.pull_request}" if row.result and row.result.pull_request else ""
+        table.add_row(row.repo, row.outcome, num, row.reason)
+    Console().print(table)
 
 
 def main() -> None:

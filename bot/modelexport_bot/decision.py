@@ -111,11 +111,11 @@ def _refusal(state: State, wanted: Wanted, settings: Settings) -> str | None:
     assert last is not None
     assert state.account is not None
     num = last.thread.num
+    if last.said(state.account, IGNORED):
+        return f"Somebody asked in #{num} to stay away for good."
     removed = last.thread.status == "merged" and state.main is None
     if last.thread.status == "merged" and not removed:
         return None
-    if last.said(state.account, IGNORED):
-        return f"Somebody asked in #{num} to stay away for good."
     what = f"#{num} was merged and its folder removed later" if removed else f"#{num} was closed"
     if settings.rebuild:  # a person asked for it
         return None

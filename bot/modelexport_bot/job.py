@@ -59,6 +59,15 @@ class Job:
                 return self.publish(plan, folder)
         raise HubUnavailableError(f"{repo} changed {_PLANS} times while it was being exported. Run it again later.")
 
+    def status(self, repo: str) -> Result:
+        """What a run would do, and why. Writes nothing."""
+        looking = replace(self, settings=replace(self.settings, dry_run=True))
+        plan = looking.resolve(repo)
+        told = plan.decision
+        return Result(
+            told.outcome, plan.repo, told.reason, plan.sha or None, told.num, told.url, warnings=plan.warnings
+        )
+
     # the four steps
 
     def resolve(self, repo: str) -> Plan:

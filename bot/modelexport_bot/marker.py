@@ -51,11 +51,22 @@ def read(text: str) -> Marker | None:
     return marker if marker.schema_version <= SCHEMA else None
 
 
-def tag(purpose: str, key: str = "") -> str:
+def tag(purpose: str, key: str = "-") -> str:
     """A tag for a comment: its purpose, and what distinguishes two comments of one purpose."""
-    return f"<!-- modelexport:{purpose} {key}-->" if not key else f"<!-- modelexport:{purpose} {key} -->"
+    return f"<!-- modelexport:{purpose} {key} -->"
 
 
-def tagged(text: str, purpose: str, key: str = "") -> bool:
+def tagged(text: str, purpose: str, key: str | None = None) -> bool:
     """Whether a text carries this tag; without a key, any of this purpose."""
-    return (tag(purpose, key) if key else f"<!-- modelexport:{purpose} ") in text
+    return (f"<!-- modelexport:{purpose} " if key is None else tag(purpose, key)) in text
+
+
+def key_of(text: str, purpose: str) -> str | None:
+    """The key of the tag of this purpose in a text; None without one."""
+    match = re.search(rf"<!-- modelexport:{re.escape(purpose)} (\S+) -->", text)
+    return match.group(1) if match else None
+
+
+def is_automatic(text: str) -> bool:
+    """Whether a text of our account was written by us, and not by the person whose account it is."""
+    return "<!-- modelexport:" in text

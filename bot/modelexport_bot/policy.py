@@ -75,14 +75,14 @@ def _checked(said: object, where: str) -> RepoOptions:
         raise OptionsInvalidError(f"{where}: {wrong}. The keys are {allowed}.") from error
 
 
-def export_options(overrides: Overrides, wishes: RepoOptions) -> Options:
-    """The options of the export: the operator's, else the repo's, else the defaults."""
+def export_options(overrides: Overrides, asked_task: str | None, wishes: RepoOptions) -> Options:
+    """The export's options: the operator's, else what was asked for in the thread, else the repo's, else defaults."""
 
     def first(*values: Any) -> Any:
         return next((value for value in values if value is not None), None)
 
     return Options(
-        task=first(overrides.task, wishes.task),
+        task=first(overrides.task, asked_task, wishes.task),
         opset=first(overrides.opset, wishes.opset),
         dtype=first(overrides.dtype, wishes.dtype, Options().dtype),
         atol=first(overrides.atol, wishes.atol),

@@ -24,7 +24,10 @@ CLOSED_BY_US = ("overtaken", "duplicate", "failed")
 """Tags of closing comments that are no refusal by a person."""
 
 IGNORED = "ignored"
-"""Tag of the closing comment after somebody asked us to stay away for good."""
+"""Tag of the comment by which we agreed to stay away for good."""
+
+TASK = "task"
+"""Tag of the comment by which we agreed to export for another task; its key is the task."""
 
 
 @dataclass(frozen=True)
@@ -38,13 +41,17 @@ class OurPullRequest:
         """Who else has pushed to its ref."""
         return [name for name in self.thread.pushed_by if name != account]
 
-    def said(self, account: str, purpose: str, key: str = "") -> bool:
+    def said(self, account: str, purpose: str, key: str | None = None) -> bool:
         """Whether we have posted a comment with this tag."""
         return any(marker.tagged(text, purpose, key) for text in self._our_comments(account))
 
     def last_said(self, account: str, purpose: str) -> str:
         """The latest of our comments with this tag."""
         return next((text for text in reversed(self._our_comments(account)) if marker.tagged(text, purpose)), "")
+
+    def task(self, account: str) -> str | None:
+        """The task that somebody with a say has asked for in the thread, and that we have agreed to."""
+        return marker.key_of(self.last_said(account, TASK), TASK)
 
     def declined(self, account: str) -> bool:
         """Closed by a person, or by us because a person asked."""
@@ -149,6 +156,11 @@ class State:
     open: tuple[OurPullRequest, ...] = ()
     last: OurPullRequest | None = None
     ref: Folder | None = None
+
+    def asked_task(self) -> str | None:
+        """The task that was asked for in the thread of our latest pull request."""
+        ours = self.open[0] if self.open else self.last
+        return ours.task(self.account) if ours is not None and self.account is not None else None
 
 
 def observe(hub: Hub, source: RepoAt, main: RepoAt) -> State:

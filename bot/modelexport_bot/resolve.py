@@ -10,6 +10,7 @@ from modelexport_bot.decision import Action, Decision
 from modelexport_bot.fetch import verified
 from modelexport_bot.hub import Hub, HubFile, RepoAt
 from modelexport_bot.ledger import Ledger
+from modelexport_bot.policy import RepoOptions
 from modelexport_bot.pull_request import Wanted
 from modelexport_bot.result import Outcome
 from modelexport_bot.settings import Settings
@@ -68,15 +69,17 @@ def resolve(hub: Hub, repo: str, settings: Settings) -> Plan:
     if main.id != repo and (reason := policy.not_ours_to_touch(main.id, settings.limits)):
         return _kept_out(main.id, reason)
     source = main if settings.revision is None else hub.repo(main.id, settings.revision)
-    options = _options(hub, source, settings)
+    wishes = _wishes(hub, source)
     if not inputs.weights(source.files):
         raise RepoEmptyError(
             f"{source.id} at {source.sha[:7] or 'its first commit'} has no weights to export: no model.safetensors or "
             "pytorch_model.bin, whole or in shards."
         )
     policy.must_not_be_too_large(source, settings.limits)
+    state = pull_request.observe(hub, source, main)
+    options = policy.export_options(settings.overrides, state.asked_task(), wishes)
     wanted = Wanted.of(source, options.digest())
-    decided = decision.decide(pull_request.observe(hub, source, main), wanted, settings)
+    decided = decision.decide(state, wanted, settings)
     if decided.action is Action.CREATE and (
         spent := Ledger(settings.cache / "ledger.jsonl").exhausted(main.id, settings.limits)
     ):
@@ -105,7 +108,7 @@ def _must_be_able_to_write(hub: Hub, settings: Settings) -> None:
         )
 
 
-def _options(hub: Hub, source: RepoAt, settings: Settings) -> Options:
+def _wishes(hub: Hub, source: RepoAt) -> RepoOptions:
     file = source.files.get(policy.OPTIONS_FILE)
     text = verified(hub, source.id, source.sha, file).read_text(errors="replace") if file else None
     try:
@@ -114,7 +117,7 @@ def _options(hub: Hub, source: RepoAt, settings: Settings) -> Options:
         raise RepoOptionsInvalidError(error.message, source.id) from error
     if not wishes.enabled:
         raise OptedOutError(f"{source.id} has opted out (modelexport: enabled: false). Nothing was done.")
-    return policy.export_options(settings.overrides, wishes)
+    return wishes
 
 
 def _warnings(hub: Hub, plan: Plan, *, asked_for: str) -> list[str]:

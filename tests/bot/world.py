@@ -192,7 +192,7 @@ class World:
     # what the Hub holds
 
     def pull_requests(self) -> list[dict[str, Any]]:
-        return [found for found in self.hub.pull_requests(self.repo)]
+        return list(self.hub.pull_requests(self.repo))
 
     def pull_request(self, num: int) -> dict[str, Any]:
         return next(found for found in self.pull_requests() if found["num"] == num)
