@@ -265,6 +265,69 @@ def reply(
 
 
 @app.command()
+def serve(
+    host: Annotated[str, typer.Option(help="Address to listen on.", envvar="MODELEXPORT_HOST")] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option(help="Port to listen on; 0 picks one.", envvar="MODELEXPORT_PORT", min=0, max=65535)
+    ] = 8000,
+    data_dir: Annotated[
+        Path | None,
+        typer.Option(
+            help="Holds the recorded jobs. [dim]Default: in the user's data.[/]", envvar="MODELEXPORT_DATA_DIR"
+        ),
+    ] = None,
+    database_url: Annotated[
+        str | None,
+        typer.Option(
+            help="PostgreSQL for the recorded jobs. [dim]Default: SQLite.[/]", envvar="MODELEXPORT_DATABASE_URL"
+        ),
+    ] = None,
+    concurrency: Annotated[
+        int, typer.Option(help="So many exports at a time, each of another repo.", envvar="MODELEXPORT_JOBS", min=1)
+    ] = 1,
+    dry_run: DryRun = False,
+    timeout: Timeout = None,
+    max_memory: MaxMemory = None,
+    token: TokenOption = None,
+    endpoint: Endpoint = None,
+    config: Config = None,
+    verbose: Verbose = False,
+) -> None:
+    """Listen for the Hub's webhooks and run on every push to a model's main.
+
+    Deliveries must carry the secret in MODELEXPORT_WEBHOOK_SECRET. How to set it up is in docs/server.md.
+    """
+
+    def work() -> None:
+        from modelexport.contract.errors import UsageError
+        from modelexport_bot.server import config as server_config
+
+        try:
+            from modelexport_bot.server.run import serve as until_stopped
+        except ModuleNotFoundError as error:
+            raise UsageError(
+                f"serve needs {error.name}, which is not installed: pip install 'modelexport-bot[server]'."
+            ) from error
+
+        secret = server_config.secret_from(os.environ)
+        given = server_config.Config(
+            secret, host, port, data_dir or server_config.default_data_dir(), database_url or None, concurrency
+        )
+        settings = _settings(
+            token,
+            endpoint,
+            config,
+            signed_in=True,
+            dry_run=dry_run or None,
+            timeout=timeout,
+            max_memory=_size(max_memory),
+        )
+        until_stopped(given, settings, verbose=verbose)
+
+    _reported(work, as_json=False, verbose=verbose)
+
+
+@app.command()
 def setup(verbose: Verbose = False) -> None:
     """Build the exporter's environment ahead of time; prints its interpreter as the last line.
 
@@ -288,9 +351,15 @@ def setup(verbose: Verbose = False) -> None:
 
 
 def _settings(
-    token: str | None, endpoint: str | None, config: Path | None, *, repo: str | None = None, **given: Any
+    token: str | None,
+    endpoint: str | None,
+    config: Path | None,
+    *,
+    repo: str | None = None,
+    signed_in: bool = False,
+    **given: Any,
 ) -> "Settings":
-    """The settings, with what the environment says about this machine."""
+    """The settings, with what the environment says about this machine. ``signed_in``: on the Hub, for no repo alone."""
     from modelexport_bot import settings
     from modelexport_bot.credentials import Token
 
@@ -299,7 +368,7 @@ def _settings(
     return settings.load(
         config,
         endpoint=endpoint or None,
-        token=Token(token) if token else _login(repo),
+        token=Token(token) if token else _login(repo, signed_in=signed_in),
         keyless=None if token else _keyless(repo),
         cache=Path(cache) if cache else None,
         exporter_python=Path(python) if python else None,
@@ -314,8 +383,8 @@ def _keyless(repo: str | None) -> str | None:
     return os.environ.get("HF_OIDC_RESOURCE") or (repo if in_workflow else None)
 
 
-def _login(repo: str | None) -> Any:
-    if repo is None or _keyless(repo) is not None:
+def _login(repo: str | None, *, signed_in: bool) -> Any:
+    if (repo is None and not signed_in) or _keyless(repo) is not None:
         return None
     from modelexport_bot.hub import login_token
 

@@ -4,9 +4,11 @@
 - ``app.py``: the paths it answers on
 - ``webhook.py``: what a delivery says, and whether it comes from whom it should
 - ``router.py``: from an event to the behaviours that care about it
-- ``push.py``: the behaviour on a push to ``main``
+- ``push.py``, ``comment.py``: the behaviours, one on a push to ``main``, one on a comment
 - ``jobs.py``: jobs that survive us
+- ``steps.py``: what their steps do, and do again
 - ``recorded.py``: what of them is written down
+- ``shown.py``: what of them everybody may see
 - ``log.py``: what is logged, with every secret cut out
 - ``run.py``: the process
 """

@@ -1,8 +1,8 @@
 """The paths the server answers on.
 
-``POST /webhooks/hub``: 202 with the job's id once it is on record (``new``: false if it was there before), 200 with
-the reason if there is nothing to do; 401 without the secret, 413 for a body that is too large, 400 for one that is no JSON, 422 for
-one that is no delivery.
+``POST /webhooks/hub``: 202 with the job's id once it is on record (``new``: false if it was there before), 200 with the
+reason if there is nothing to do; 401 without the secret, 413 for a body that is too large, 400 for one that is no JSON,
+422 for one that is no delivery.
 ``GET /healthz``: 200 while the process answers.
 ``GET /jobs``: the latest jobs and what became of them.
 """
@@ -18,12 +18,12 @@ from pydantic import ValidationError
 
 from modelexport_bot import __version__
 from modelexport_bot.credentials import Token
-from modelexport_bot.server import push
+from modelexport_bot.server import comment, push
 from modelexport_bot.server.log import logger
 from modelexport_bot.server.router import Desk, Router
 from modelexport_bot.server.webhook import LARGEST_BODY, SECRET_HEADER, Delivery, authentic
 
-ROUTER = Router(push.router)
+ROUTER = Router(push.router, comment.router)
 
 
 def create(secret: Token, desk: Desk, recent_jobs: Callable[[], list[dict[str, Any]]]) -> FastAPI:

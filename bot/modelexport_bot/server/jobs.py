@@ -1,11 +1,12 @@
-"""Jobs that survive us: each is a dbos workflow whose steps are the four steps of :class:`~modelexport_bot.job.Job`.
+"""Jobs that survive us: dbos workflows, one whose steps are the four of a run, one that answers a comment.
 
 What is durable:
 
-- A job is on record before its delivery is answered. Its id is the repo and the commit, so that a delivery that comes
-  twice is one job. If that job has failed, the second delivery starts it anew: somebody asked for it.
+- A job is on record before its delivery is answered. Its id says what it is for, the repo and the commit or comment, so
+  that a delivery that comes twice is one job. If that job has failed, the second delivery starts it anew: somebody has
+  asked for it.
 - After a crash or a stop, :meth:`Jobs.start` goes on after the last step that ended. A step that was interrupted is
-  done again; each can be. What earlier steps left on disk is used if it is there, and made again if it is not.
+  done again; each can be (see ``steps.py``).
 - Jobs of one repo run one after the other. A job works on the head of ``main``, so that the ones behind it find nothing
   left to do; nobody has to take them out of the queue.
 
@@ -18,36 +19,39 @@ import itertools
 import shutil
 import uuid
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass
 from pathlib import Path
 
-from dbos import DBOS, SetEnqueueOptions, SetWorkflowID, StepOptions, WorkflowStatus, WorkflowStatusString
-from dbos.error import DBOSMaxStepRetriesExceeded, DBOSWorkflowIDInUseError
+from dbos import DBOS, SetEnqueueOptions, SetWorkflowID, StepOptions, WorkflowStatusString
+from dbos import error as dbos_error
 
-from modelexport.contract.errors import HubUnavailableError, ModelExportError, RateLimitedError
+from modelexport.contract.errors import HubUnavailableError, ModelExportError, RateLimitedError, UsageError
+from modelexport_bot import commands
 from modelexport_bot.job import Job
-from modelexport_bot.progress import Progress
-from modelexport_bot.publish import SourceMovedError
-from modelexport_bot.server import recorded
+from modelexport_bot.result import Outcome
+from modelexport_bot.server import recorded, shown
 from modelexport_bot.server.log import JobLog, logger
 from modelexport_bot.server.recorded import Json
 from modelexport_bot.server.router import Submitted
+from modelexport_bot.server.steps import Steps
+from modelexport_bot.settings import Settings
 
 APPLICATION_VERSION = "1"
-"""dbos goes on only with jobs of its own version, by default a hash of the code: no upgrade would find the old one's jobs.
+"""dbos goes on only with jobs of its own version, by default a hash of the code: an upgrade would not find old ones.
 
 The order and the names of the steps are what this stands for. If they ever change, let the old jobs run out first.
 """
 
 QUEUE = "jobs"
-WORKFLOW = "export"
-FAILED = "failed"
+EXPORT = "export"
+REPLY = "reply"
 
 _PLANS = 3  # how often a job plans afresh because the source moved under it
 _RECOVERIES = 20  # how often a job that ends with its server every time is taken up again
 _SHOWN = 50
-_LONGEST_REASON = 300  # characters
+
+Workflow = Callable[[str, str, bool], Json]
+"""Of the repo, of the commit or thread it is about, and whether the repo is private."""
 
 
 @dataclass(frozen=True)
@@ -67,32 +71,35 @@ class Jobs:
     """The jobs of one data directory. One instance at a time in a process, since dbos keeps its state in globals.
 
     Args:
-        make_job: the job for what a workflow's steps do, given where to tell progress.
+        settings: what the jobs may do, and with which token; none of it is recorded.
         directory: holds the database, unless ``database_url`` names another, and a scratch folder for each running job.
         database_url: PostgreSQL instead of SQLite.
         concurrency: how many jobs may run at a time.
         retries: see :class:`Retries`.
         polling: seconds between two looks at the queue.
+        job: the class whose steps are run.
     """
 
     def __init__(
         self,
-        make_job: Callable[[Progress], Job],
+        settings: Settings,
         directory: Path,
         *,
         database_url: str | None = None,
         concurrency: int = 1,
         retries: Retries | None = None,
         polling: float = 1.0,
+        job: type[Job] = Job,
     ) -> None:
-        self._make_job = make_job
+        self._settings = settings
         self._directory = directory
         self._scratch = directory / "jobs"
         self._database_url = database_url or f"sqlite:///{directory / 'jobs.sqlite'}"
         self._concurrency = concurrency
         self._retries = retries or Retries()
         self._polling = polling
-        self._workflow: Callable[[str, str, bool], Json] = self._run
+        self._job = job
+        self._workflows: dict[str, Workflow] = {}
 
     # life
 
@@ -108,11 +115,12 @@ class Jobs:
                 "serializer": recorded.JsonSerializer(),
                 "enable_otlp": False,
                 "log_level": "WARNING",
-                "notification_listener_polling_interval_sec": self._polling,
             }
         )
         # Registered here and not by a decorator, so that importing this module leaves dbos alone.
-        self._workflow = DBOS.workflow(name=WORKFLOW, max_recovery_attempts=_RECOVERIES)(_plain(self._run))
+        for name, method in {EXPORT: self._export, REPLY: self._reply}.items():
+            register = DBOS.workflow(name=name, max_recovery_attempts=_RECOVERIES)
+            self._workflows[name] = register(self._with_an_outcome(method))
         DBOS.launch()
         self._remove_abandoned_folders()
         DBOS.register_queue(
@@ -129,55 +137,76 @@ class Jobs:
 
     # handing in, and looking
 
-    def submit(self, repo: str, sha: str, *, private: bool) -> Submitted:
+    def export(self, repo: str, sha: str, *, private: bool) -> Submitted:
         """Record a job for a repo whose ``main`` is at ``sha`` now. It is durable when this returns."""
+        return self._submit(EXPORT, f"{repo}@{sha}", repo, sha, private=private)
+
+    def reply(self, repo: str, num: int, comment: str, *, private: bool) -> Submitted:
+        """Record a job that answers what is unanswered in a thread, now that there is this comment."""
+        return self._submit(REPLY, f"{repo}#{num}/{comment}", repo, str(num), private=private)
+
+    def recent(self) -> list[Json]:
+        """The latest jobs, newest first, as everybody may see them."""
+        return [shown.shown(found) for found in DBOS.list_workflows(queue_name=QUEUE, sort_desc=True, limit=_SHOWN)]
+
+    def _submit(self, workflow: str, about: str, repo: str, detail: str, *, private: bool) -> Submitted:
         for attempt in itertools.count(1):
-            job = f"{repo}@{sha}" if attempt == 1 else f"{repo}@{sha}#{attempt}"
+            job = about if attempt == 1 else f"{about}~{attempt}"
             once = SetWorkflowID(job, workflow_id_reuse_policy="reject")
-            with contextlib.suppress(DBOSWorkflowIDInUseError), once, SetEnqueueOptions(queue_partition_key=repo):
-                DBOS.enqueue_workflow(QUEUE, self._workflow, repo, sha, private)
+            in_turn = SetEnqueueOptions(queue_partition_key=repo)
+            with contextlib.suppress(dbos_error.DBOSWorkflowIDInUseError), once, in_turn:
+                DBOS.enqueue_workflow(QUEUE, self._workflows[workflow], repo, detail, private)
                 return Submitted(job, new=True)
-            if not self._has_failed(job):
+            (found,) = DBOS.list_workflows(workflow_ids=[job], load_input=False)
+            if shown.state(found) != shown.FAILED:
                 break
         return Submitted(job, new=False)
 
-    def recent(self) -> list[Json]:
-        """The latest jobs, newest first. Of a private repo's no more than that there is one."""
-        return [_shown(status) for status in DBOS.list_workflows(name=WORKFLOW, sort_desc=True, limit=_SHOWN)]
+    # the workflows
 
-    # the workflow
-
-    def _run(self, repo: str, sha: str, private: bool) -> Json:  # noqa: ARG002 (recorded for /jobs; positional in dbos)
-        """One job, from resolve to publish. A failure that somebody can act on is an outcome, too."""
-        job = DBOS.workflow_id
-        assert job is not None
-        own = self._folder_of(job)
-        try:
-            outcome = self._planned(job, repo, own)
-        except (ModelExportError, DBOSMaxStepRetriesExceeded) as error:
-            failure = recorded.typed(error)
-            if failure is None:
-                raise
-            outcome = {"outcome": FAILED, "code": failure.code.value, "reason": failure.message}
-        shutil.rmtree(own, ignore_errors=True)
-        logger.info("%s: %s: %s", job, outcome["outcome"], outcome["reason"])
-        return outcome
-
-    def _planned(self, job: str, repo: str, own: Path) -> Json:
+    def _export(self, repo: str, _sha: str, job: str) -> Json:
         """The four steps, once more from the start when the source has moved in the meantime."""
-        steps = _Steps(self._make_job(JobLog(job)))
         for number in range(_PLANS):
-            folder = own / str(number)
+            steps = Steps(self._job(self._settings, JobLog(job)), self._folder_of(job) / str(number))
             plan = DBOS.run_step(self._step("resolve"), steps.resolve, repo)
             if recorded.plan_from_json(plan).decision.needs_export:
-                DBOS.run_step(self._step("fetch"), steps.fetch, plan, folder)
-                DBOS.run_step(self._step("export"), steps.export, plan, folder)
-            result = DBOS.run_step(self._step("publish"), steps.publish, plan, folder)
-            if result["outcome"] is not None:
+                DBOS.run_step(self._step("fetch"), steps.fetch, plan)
+                DBOS.run_step(self._step("export"), steps.export, plan)
+            result = DBOS.run_step(self._step("publish"), steps.publish, plan)
+            if result is not None:
                 return result
         raise HubUnavailableError(
             f"{repo} changed {_PLANS} times while it was being exported. The next push starts anew."
         )
+
+    def _reply(self, repo: str, num: str, job: str) -> Json:
+        def answer() -> Json:
+            try:
+                answered = commands.reply(repo, int(num), self._settings, JobLog(job), job=self._job)
+            except UsageError as error:  # somebody else's pull request
+                return {"outcome": Outcome.SKIPPED.value, "reason": error.message}
+            return {"outcome": "answered", "reason": f"{len(answered)} commands answered in #{num}."}
+
+        return DBOS.run_step(self._step(REPLY), answer)
+
+    def _with_an_outcome(self, work: Callable[[str, str, str], Json]) -> Workflow:
+        """The workflow around the steps: a failure that somebody can act on is an outcome, too."""
+
+        def workflow(repo: str, detail: str, private: bool) -> Json:  # noqa: ARG001  (for shown.py)
+            job = DBOS.workflow_id
+            assert job is not None
+            try:
+                outcome = work(repo, detail, job)
+            except (ModelExportError, dbos_error.DBOSMaxStepRetriesExceeded) as error:
+                failure = recorded.typed(error)
+                if failure is None:
+                    raise
+                outcome = {"outcome": shown.FAILED, "code": failure.code.value, "reason": failure.message}
+            shutil.rmtree(self._folder_of(job), ignore_errors=True)
+            logger.info("%s: %s: %s", job, outcome["outcome"], outcome["reason"])
+            return outcome
+
+        return workflow
 
     def _step(self, name: str) -> StepOptions:
         return {
@@ -204,96 +233,9 @@ class Jobs:
         return self._scratch / hashlib.sha256(job.encode()).hexdigest()[:24]
 
     def _remove_abandoned_folders(self) -> None:
-        """The folders of jobs that ended without us: a bug in one, or one given up after too many crashes."""
+        """The folders of jobs that ended without clearing up: a bug in one, or one given up after too many crashes."""
         unfinished = [WorkflowStatusString.ENQUEUED.value, WorkflowStatusString.PENDING.value]
-        found = DBOS.list_workflows(name=WORKFLOW, status=unfinished, load_input=False, load_output=False)
+        found = DBOS.list_workflows(status=unfinished, load_input=False, load_output=False)
         kept = {self._folder_of(status.workflow_id) for status in found}
         for folder in set(self._scratch.iterdir()) - kept:
             shutil.rmtree(folder, ignore_errors=True)
-
-    def _has_failed(self, job: str) -> bool:
-        (status,) = DBOS.list_workflows(workflow_ids=[job], load_input=False)
-        return _state(status) in (FAILED, "cancelled")
-
-
-class _Steps:
-    """The job's steps with JSON between them, and what lies on disk checked each time."""
-
-    def __init__(self, job: Job) -> None:
-        self._job = job
-
-    def resolve(self, repo: str) -> Json:
-        return recorded.plan_to_json(self._job.resolve(repo))
-
-    def fetch(self, plan: Json, folder: Path) -> None:
-        self._snapshot(plan, folder)
-
-    def export(self, plan: Json, folder: Path) -> None:
-        self._onnx(plan, folder)
-
-    def publish(self, plan: Json, folder: Path) -> Json:
-        """The result; its outcome is None if the source has moved."""
-        planned = recorded.plan_from_json(plan)
-        exported = self._onnx(plan, folder) if planned.decision.needs_export else None
-        try:
-            result = asdict(self._job.publish(planned, exported))
-        except SourceMovedError:
-            return {"outcome": None}
-        return {key: result[key] for key in ("outcome", "reason", "repo", "sha", "pull_request", "url", "warnings")}
-
-    def _snapshot(self, plan: Json, folder: Path) -> Path:
-        snapshot = folder / "snapshot"
-        if not snapshot.exists():  # made at the end of a fetch, so it is whole
-            filled = self._job.fetch(recorded.plan_from_json(plan), folder / "fetching")
-            filled.rename(snapshot)
-        return snapshot
-
-    def _onnx(self, plan: Json, folder: Path) -> Path:
-        onnx = folder / "onnx"
-        if not onnx.exists():  # the exporter makes it at the end, so it is whole
-            self._job.export(recorded.plan_from_json(plan), self._snapshot(plan, folder), onnx)
-        return onnx
-
-
-def _plain(method: Callable[[str, str, bool], Json]) -> Callable[[str, str, bool], Json]:
-    """A function that calls the method; dbos records the instance of a method it is given, and ours is nobody's business."""
-
-    def workflow(repo: str, sha: str, private: bool) -> Json:
-        return method(repo, sha, private)
-
-    return workflow
-
-
-# --- what is shown ---------------------------------------------------------------------------------------------------
-
-
-def _state(status: WorkflowStatus) -> str:
-    """``queued``, ``running``, ``failed``, ``cancelled``, or the job's outcome."""
-    match status.status:
-        case "ENQUEUED" | "DELAYED":
-            return "queued"
-        case "PENDING":
-            return "running"
-        case "SUCCESS":
-            assert status.output is not None
-            return str(status.output["outcome"])
-        case "CANCELLED":
-            return "cancelled"
-    return FAILED  # ERROR: a bug of ours; MAX_RECOVERY_ATTEMPTS_EXCEEDED: its server died each time
-
-
-def _shown(status: WorkflowStatus) -> Json:
-    assert status.input is not None
-    repo, sha, private = status.input["args"]
-    output = status.output or {}
-    shown: Json = {"state": _state(status), "code": output.get("code")}
-    shown |= {"received": _time(status.created_at), "finished": _time(status.completed_at)}
-    if private:
-        return shown | {"private": True}
-    reason = str(output.get("reason", "")).partition("\n")[0][:_LONGEST_REASON]
-    about = {"job": status.workflow_id, "repo": repo, "sha": sha}
-    return about | shown | {"reason": reason or None, "url": output.get("url")}
-
-
-def _time(milliseconds: int | None) -> str | None:
-    return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="seconds") if milliseconds else None

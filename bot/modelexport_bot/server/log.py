@@ -24,7 +24,7 @@ class _Redacting(logging.Formatter):
 
 
 def configure(secrets: Iterable[Token], *, verbose: bool) -> None:
-    """Everything that any library logs goes through our formatter; only ours and uvicorn's beginning and end is for all."""
+    """Our lines, and the warnings of every library, all through one formatter."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Redacting(secrets))
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)

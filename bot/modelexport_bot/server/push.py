@@ -26,5 +26,5 @@ def export(delivery: Delivery, desk: Desk) -> Answer:
         return Answer(f"{MAIN} did not move.")
     if moved.new_sha is None:
         return Answer(f"{MAIN} was deleted.")
-    job = desk.submit(repo.name, moved.new_sha, private=repo.private)
+    job = desk.export(repo.name, moved.new_sha, private=repo.private)
     return Answer("Recorded." if job.new else "This push has a job already.", job)

@@ -11,7 +11,7 @@ import json
 from typing import Any
 
 from dbos import Serializer
-from dbos.error import DBOSMaxStepRetriesExceeded
+from dbos import error as dbos_error
 from pydantic import TypeAdapter
 
 from modelexport.contract import ERRORS, ErrorCode, ModelExportError
@@ -57,7 +57,7 @@ def plan_from_json(recorded: Json) -> Plan:
 
 def typed(error: Exception) -> ModelExportError | None:
     """The failure that a user can act on, if that is what the error is or stands for."""
-    if isinstance(error, DBOSMaxStepRetriesExceeded):
+    if isinstance(error, dbos_error.DBOSMaxStepRetriesExceeded):
         error = error.errors[-1]
     return error if isinstance(error, ModelExportError) else None
 

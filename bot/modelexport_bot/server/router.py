@@ -18,8 +18,11 @@ class Submitted:
 class Desk(Protocol):
     """Where behaviours hand in jobs."""
 
-    def submit(self, repo: str, sha: str, *, private: bool) -> Submitted:
-        """Record a job durably, once for each repo and commit."""
+    def export(self, repo: str, sha: str, *, private: bool) -> Submitted:
+        """Record a run on a repo durably, once for each commit."""
+
+    def reply(self, repo: str, num: int, comment: str, *, private: bool) -> Submitted:
+        """Record the answering of a thread durably, once for each comment."""
 
 
 @dataclass(frozen=True)

@@ -14,17 +14,15 @@ import socket
 import sys
 import tempfile
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 
 import uvicorn
-from dbos.error import DBOSException
+from dbos import error as dbos_error
 from filelock import FileLock, Timeout
 from sqlalchemy.exc import SQLAlchemyError
 
 from modelexport.contract.errors import UsageError
 from modelexport_bot.credentials import redact
-from modelexport_bot.job import Job
 from modelexport_bot.server import app, log
 from modelexport_bot.server.config import Config
 from modelexport_bot.server.jobs import Jobs
@@ -45,15 +43,10 @@ def serve(config: Config, settings: Settings, *, verbose: bool = False) -> None:
         raise UsageError("Opening pull requests takes a token: --token, HF_TOKEN, or hf auth login.")
     log.configure([config.secret, *([settings.token] if settings.token else [])], verbose=verbose)
     with _own_directory(config.data_dir), _listening(config) as listener:
-        jobs = Jobs(
-            partial(Job, settings),
-            config.data_dir,
-            database_url=config.database_url,
-            concurrency=config.concurrency,
-        )
+        jobs = Jobs(settings, config.data_dir, database_url=config.database_url, concurrency=config.concurrency)
         try:
             jobs.start()
-        except (DBOSException, SQLAlchemyError) as error:
+        except (dbos_error.DBOSException, SQLAlchemyError) as error:
             raise UsageError(f"The database of jobs does not open: {redact(str(error))}") from error
         server = _Server(
             uvicorn.Config(

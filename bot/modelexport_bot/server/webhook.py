@@ -50,11 +50,28 @@ class UpdatedRef(_Said):
     new_sha: CommitSha | None = None
 
 
+class Discussion(_Said):
+    """The thread it happened in."""
+
+    num: Annotated[int, Field(ge=1)]
+    is_pull_request: bool
+
+
+class Comment(_Said):
+    """The comment that was written; a hidden one has no content."""
+
+    id: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]+$", max_length=64)]
+    content: str = ""
+    hidden: bool = False
+
+
 class Delivery(_Said):
     """The payload of one delivery, as far as anything here reads it."""
 
     event: Event
     repo: Repo
+    discussion: Discussion | None = None
+    comment: Comment | None = None
     updated_refs: Annotated[tuple[UpdatedRef, ...], Field(max_length=1000)] = ()
 
 
