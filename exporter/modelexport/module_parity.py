@@ -5,9 +5,9 @@ This is how a user finds *where* a conversion goes wrong, and how we know that t
 1. Which values cross the boundary of a call follows from the tags alone (:mod:`modelexport.htp.calls`), and which calls
    PyTorch made from hooks alone (:mod:`modelexport.module_reference`). Neither knows the other's numbers.
 2. What leaves: per shape and kind (floating or not), the tensors that left and those that the module returned are paired
-   in their order. Where one list is longer, the shorter one is paired with the entries of the longer that keep the order
-   and fit best: a module may return what nobody uses, and a KV cache or a shared computation leaves without being
-   returned. A call is *compared* when at least one pair was found, and agrees when no pair differs.
+   one to one: in order, or, where that does not agree, in any way in which all of the shorter list agree. One list may be
+   longer: a module may return what nobody uses, and a KV cache or a shared computation leaves without being returned.
+   A call is *compared* when there is a pair, and agrees when all pairs do.
 3. What enters: a floating tensor must equal one of the call's arguments, unless something outside the call reads it,
    too. Only what a module computes itself, and others reuse, may come from outside without having been passed in.
 4. The tags must describe a possible execution (:meth:`modelexport.htp.calls.CallTree.disorder`).
@@ -163,7 +163,7 @@ def _judge(
     if recorded is None:
         return CallResult(call.frame, kind, len(call.nodes), len(call.own), 0, 0.0, "was not called by PyTorch")
     problem = _foreign_input(call, recorded, values, calls, atol)
-    pairs = _pair([values[value] for value in call.leaving], recorded.returned)
+    pairs = _pair([values[value] for value in call.leaving], recorded.returned, atol)
     worst, worst_relative = 0.0, 0.0
     for got, want in pairs:
         absolute, relative = difference(got, want.load())
@@ -190,41 +190,47 @@ def _foreign_input(
     return None
 
 
-def _pair(leaving: Sequence[np.ndarray], returned: Sequence[Recorded]) -> list[tuple[np.ndarray, Recorded]]:
-    """Pair tensors of one shape and kind in their order (rule 2)."""
+def _pair(
+    leaving: Sequence[np.ndarray], returned: Sequence[Recorded], atol: float
+) -> list[tuple[np.ndarray, Recorded]]:
+    """Pair tensors of one shape and kind (rule 2)."""
     pairs: list[tuple[np.ndarray, Recorded]] = []
     kinds = dict.fromkeys((tensor.shape, tensor.floating) for tensor in returned)
     for shape, floating in kinds:
         ours = [array for array in leaving if array.shape == shape and (array.dtype.kind == "f") == floating]
         theirs = [tensor for tensor in returned if (tensor.shape, tensor.floating) == (shape, floating)]
-        pairs += [(ours[i], theirs[j]) for i, j in _align(ours, theirs)]
+        pairs += [(ours[i], theirs[j]) for i, j in _align(ours, theirs, atol)]
     return pairs
 
 
-def _align(ours: Sequence[np.ndarray], theirs: Sequence[Recorded]) -> list[tuple[int, int]]:
-    """Every entry of the shorter list with one of the longer, in order, so that the worst difference is smallest."""
-    if len(ours) == len(theirs):
-        return [(index, index) for index in range(len(ours))]
-    cost = [[difference(array, tensor.load())[1] for tensor in theirs] for array in ours]
-    if len(ours) > len(theirs):
-        flipped = [[row[j] for row in cost] for j in range(len(theirs))]
-        return [(i, j) for j, i in _subsequence(flipped, len(ours))]
-    return _subsequence(cost, len(theirs))
+def _align(ours: Sequence[np.ndarray], theirs: Sequence[Recorded], atol: float) -> list[tuple[int, int]]:
+    """Pair every entry of the shorter list with one of the longer, each used once (rule 2)."""
+    in_order = [(index, index) for index in range(min(len(ours), len(theirs)))]
+    cost: dict[tuple[int, int], bool] = {}
 
+    def agree(pair: tuple[int, int]) -> bool:
+        if pair not in cost:
+            cost[pair] = difference(ours[pair[0]], theirs[pair[1]].load())[1] <= atol
+        return cost[pair]
 
-def _subsequence(cost: Sequence[Sequence[float]], columns: int) -> list[tuple[int, int]]:
-    """For each row a column, strictly increasing, so that the largest ``cost[row][column]`` is smallest."""
-    best: list[tuple[float, list[tuple[int, int]]]] = [(0.0, [])] * (columns + 1)
-    for row, costs in enumerate(cost):
-        following: list[tuple[float, list[tuple[int, int]]]] = [(float("inf"), [])] * (columns + 1)
+    if all(agree(pair) for pair in in_order):
+        return in_order
+    flipped = len(ours) > len(theirs)
+    rows, columns = sorted((len(ours), len(theirs)))
+    taken: dict[int, int] = {}
+
+    def place(row: int, tried: set[int]) -> bool:  # Kuhn's algorithm
         for column in range(columns):
-            worst, path = best[column]
-            here = (max(worst, costs[column]), [*path, (row, column)]) if len(path) == row else (float("inf"), [])
-            known = following[column]
-            better = here[1] and (not known[1] or here[0] < known[0])
-            following[column + 1] = here if better else known
-        best = following
-    return best[columns][1]
+            if column not in tried and agree((column, row) if flipped else (row, column)):
+                tried.add(column)
+                if column not in taken or place(taken[column], tried):
+                    taken[column] = row
+                    return True
+        return False
+
+    if not all(place(row, set()) for row in range(rows)):
+        return in_order
+    return [(column, row) if flipped else (row, column) for column, row in taken.items()]
 
 
 def _out_of_order(result: CallResult, other: Call) -> CallResult:

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from optimum.exporters.onnx.model_patcher import original_scaled_dot_product_attention
 from transformers.cache_utils import Cache, EncoderDecoderCache
 
 from modelexport.cases import Case
@@ -93,9 +94,24 @@ class Recording:
 def record(plan: GraphPlan, case: Case, hierarchy: Hierarchy, scratch: Path) -> Recording:
     """Run the patched model on ``case`` and record every module call into the folder ``scratch``, which exists."""
     recorder = _Recorder(hierarchy, scratch)
-    with plan.patched(), recorder.hooks():
+    with plan.patched(), _eager_attention(), recorder.hooks():
         plan.model(**case.inputs)
     return Recording(tuple(recorder.finished()), case.feeds)
+
+
+@contextmanager
+def _eager_attention() -> Iterator[None]:
+    """Undo, within Optimum's patches, the one that only holds while tracing.
+
+    Outside a trace transformers leaves grouped-query attention to torch, and optimum-onnx 0.1.0 drops the argument that
+    asks for it (``optimum/exporters/onnx/model_patcher.py``, ``traceable_scaled_dot_product_attention``).
+    """
+    patched = torch.nn.functional.scaled_dot_product_attention
+    torch.nn.functional.scaled_dot_product_attention = original_scaled_dot_product_attention
+    try:
+        yield
+    finally:
+        torch.nn.functional.scaled_dot_product_attention = patched
 
 
 class _Recorder:

@@ -11,16 +11,18 @@ kept as the exporter's own table from name to tensor. After torch's constant fol
 the memory-mapped checkpoint, so nothing is copied here; :mod:`modelexport.weights` streams them later.
 
 Bodies of ``@torch.jit.script`` functions (DeBERTa's) lose their scope when torch inlines them; :func:`_inline_calls`
-gives every inlined node the scope of its call.
+gives every inlined node the scope of its call. What torch puts in the place of an assignment to a slice has none either;
+:func:`_scope_all` gives it that of the assignment.
 
 Seams of torch 2.13 used here: ``utils._export``, ``utils._setup_trace_module_map``, ``utils._trace_and_get_graph_from_model`` and
-``utils._model_to_graph`` in ``torch/onnx/_internal/torchscript_exporter/utils.py``. The same names exist since 2.9.
+``utils._model_to_graph`` in ``torch/onnx/_internal/torchscript_exporter/utils.py``, and
+``torch._C._jit_pass_onnx``, which they call. The same names exist since 2.9.
 """
 
 import io
 import re
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -155,6 +157,7 @@ def trace(
 @contextmanager
 def _torch_seams(recorder: _CallRecorder, captured: dict[str, Any]) -> Iterator[None]:
     originals = {name: getattr(torchscript, name) for name in _SEAMS}
+    convert = torch._C._jit_pass_onnx
 
     def install_recorder(*_: Any) -> set[str]:
         torch.jit._trace._trace_module_map = recorder  # type: ignore[assignment]
@@ -172,9 +175,11 @@ def _torch_seams(recorder: _CallRecorder, captured: dict[str, Any]) -> Iterator[
 
     for name, replacement in zip(_SEAMS, (install_recorder, trace_and_inline, capture_weights), strict=True):
         setattr(torchscript, name, replacement)
+    torch._C._jit_pass_onnx = _scope_all(convert)
     try:
         yield
     finally:
+        torch._C._jit_pass_onnx = convert
         for name, original in originals.items():
             setattr(torchscript, name, original)
 
@@ -199,6 +204,26 @@ def _inline_calls(graph: torch._C.Graph) -> None:
             callee = node
         else:
             callee = None if node.kind() != "prim::Constant" else callee
+
+
+def _scope_all(convert: Callable[..., torch._C.Graph]) -> Callable[..., torch._C.Graph]:
+    """torch's pass ``convert``, from its operations to ONNX's, after which every node has a scope.
+
+    The pass keeps the scope of what it converts. But for ``x[a:b] = y`` it makes nodes of its own, which compute the
+    indexes for the ``ScatterND`` and are read by nothing else: each takes the scope of the node that reads it.
+    """
+
+    def convert_and_scope(*args: Any, **kwargs: Any) -> torch._C.Graph:
+        graph = convert(*args, **kwargs)
+        for node in reversed(list(graph.nodes())):
+            if not node.scopeName():
+                readers = (use.user for value in node.outputs() for use in value.uses())
+                reader = next((reader for reader in readers if reader.scopeName()), None)
+                if reader is not None:
+                    _copy_scope(reader, node)
+        return graph
+
+    return convert_and_scope
 
 
 def _copy_scope(source: torch._C.Node, node: torch._C.Node) -> None:
