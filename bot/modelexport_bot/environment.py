@@ -159,8 +159,9 @@ def build_dependencies(environments: Path, lock_file: Path, *, torch_index: str 
 
     def build(directory: Path) -> None:
         progress.step("setup", "building the exporter's environment (once; about 1 GB with PyTorch for CPU)")
-        venv.EnvBuilder(with_pip=True, symlinks=os.name != "nt").create(directory)
+        venv.EnvBuilder(with_pip=False, symlinks=os.name != "nt").create(directory)
         pip = _Pip(directory, progress)
+        pip.bootstrap()
         lines = lock_file.read_text().splitlines()
         torch = [line for line in lines if _TORCH.match(line)]
         if torch:
@@ -178,6 +179,10 @@ class _Pip:
         self._python = _python_in(environment)
         self._requirements = environment / "requirements.txt"
         self._progress = progress
+
+    def bootstrap(self) -> None:
+        """Pip itself, from the wheel that comes with Python. (venv could do it, but unsupervised.)"""
+        self._run(["ensurepip", "--default-pip"], "set up pip")
 
     def install_torch(self, requirements: Sequence[str], index: str | None) -> None:
         """Torch first and apart, as its CPU build has an index of its own on Linux.
@@ -198,14 +203,16 @@ class _Pip:
         self._requirements.write_text("\n".join(requirements) + "\n")
         flags = ["--no-deps", "--only-binary", ":all:", "--no-input", "--disable-pip-version-check", "--no-color"]
         flags += ["--progress-bar", "off", "--no-warn-script-location"]
-        self._run(["install", *flags, *options, "-r", os.fspath(self._requirements)], "install the exporter's packages")
+        self._run(
+            ["pip", "install", *flags, *options, "-r", os.fspath(self._requirements)], "install the exporter's packages"
+        )
 
     def check(self) -> None:
         """``pip check``: the lock is complete and consistent. Raises EnvironmentFailedError."""
-        self._run(["check", "--disable-pip-version-check"], "verify the exporter's packages")
+        self._run(["pip", "check", "--disable-pip-version-check"], "verify the exporter's packages")
 
     def _run(self, arguments: Sequence[str], purpose: str) -> None:
-        argv = supervisor.command([self._python, "-I", "-m", "pip", *arguments])
+        argv = supervisor.command([self._python, "-I", "-m", *arguments])
         environment = {k: v for k, v in os.environ.items() if not _SECRET_NAME.search(k)} | {"PIP_USER": "0"}
         tail: deque[str] = deque(maxlen=25)
         process = subprocess.Popen(
@@ -234,7 +241,7 @@ class _Pip:
             output = "\n".join(tail)
             error = _NoSuchVersionError if _NO_SUCH_VERSION.search(output) else EnvironmentFailedError
             raise error(
-                f"Could not {purpose}: pip ended with status {status}. Its last lines:\n{output}\n"
+                f"Could not {purpose}: {arguments[0]} ended with status {status}. Its last lines:\n{output}\n"
                 "Check the network and pip's configuration (pip config list), that this Python "
                 f"({platform.python_version()}) is 3.11 to 3.13, and the free disk space (2 GB are needed), then run "
                 "modelexport-bot setup again. MODELEXPORT_TORCH_INDEX sets where torch comes from, "

@@ -1,8 +1,10 @@
 """The exporter as a child process: what it may see, how long it may take, how much it may use.
 
 What it sees: an environment built from nothing by allow-list, a home and a temporary directory that vanish with the
-run, the snapshot, and the output folder. No token can reach it, since none is ever put where it could look; no network
-either (see :mod:`modelexport_bot.supervisor`).
+run, the snapshot, and the output folder. No token is ever handed to it, and it has no network to send one to (see
+:mod:`modelexport_bot.supervisor`). Our own memory and environment are closed to other processes of the same user while
+it runs, as ``/proc`` would otherwise show them. What this is not is a container: files of the user's stay readable, which
+is why custom code is never run and pickles are read by a restricted loader.
 
 How long: a wall-clock limit, after which its whole process group is killed. The same happens when we are interrupted,
 and when we die (:mod:`modelexport_bot.supervisor`).
@@ -13,6 +15,7 @@ and counts memory that the exporter's forked check shares with its parent once.
 """
 
 import contextlib
+import ctypes
 import os
 import signal
 import subprocess
@@ -34,6 +37,7 @@ from modelexport_bot.credentials import redact
 PASSED_ON = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "SYSTEMROOT", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 """The variables that the exporter inherits. Nothing else crosses."""
 
+_PR_SET_DUMPABLE = 4  # linux/prctl.h
 _SAMPLE_EVERY = 0.25  # seconds between two looks at the group's memory and the clock
 _LONGEST_LINE = 1 << 20  # bytes; a longer line is no event
 
@@ -76,6 +80,7 @@ def export(
         OutOfMemoryError: the memory limit was reached, or the kernel killed the exporter.
         ExporterCrashedError: it ended in any other way without its last event.
     """
+    _close_our_memory()
     with tempfile.TemporaryDirectory(prefix="modelexport-", ignore_cleanup_errors=True) as scratch:
         argv = supervisor.command([python, "-I", "-m", "modelexport", "export", *arguments, "--events"], offline=True)
         process = subprocess.Popen(
@@ -109,6 +114,12 @@ def environment(scratch: Path, inherited: Mapping[str, str]) -> dict[str, str]:
         "PYTHONUNBUFFERED": "1",
         "PYTHONHASHSEED": "0",
     }
+
+
+def _close_our_memory() -> None:
+    """Make ``/proc/<us>/environ`` and ``mem`` unreadable to other processes of our user (root's excepted)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
 class _Run:

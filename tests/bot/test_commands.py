@@ -3,8 +3,8 @@
 from dataclasses import replace
 
 import pytest
-from modelexport.contract.errors import UnauthorizedError, UsageError
 
+from modelexport.contract.errors import UnauthorizedError, UsageError
 from modelexport_bot import commands
 from modelexport_bot.commands import Verb
 from modelexport_bot.credentials import Token
@@ -36,8 +36,10 @@ def test_a_command_is_the_first_line_that_begins_with_our_name(text: str, verb: 
     assert (command.verb, command.argument) == (verb, argument)
 
 
-@pytest.mark.parametrize("text", ["Nice, modelexport-bot rebuild", "> @modelexport-bot close", "@modelexport-bottle
-close"]) def test_anything_else_is_no_command(text: str) -> None:
+@pytest.mark.parametrize(
+    "text", ["Nice, modelexport-bot rebuild", "> @modelexport-bot close", "@modelexport-bottle close"]
+)
+def test_anything_else_is_no_command(text: str) -> None:
     assert commands.read(Comment("1", "alice", text), {"modelexport-bot"}) is None
 
 
@@ -137,8 +139,10 @@ def test_a_lost_answer_does_not_make_two(world: World) -> None:
 def test_only_our_own_pull_requests_take_commands(world: World) -> None:
     from huggingface_hub import HfApi
 
-    other = HfApi(endpoint=world.hub.url, token=world.hub.create_token(world.owner)).create_discussion(world.repo,
-    "Hello") with pytest.raises(UsageError):
+    other = HfApi(endpoint=world.hub.url, token=world.hub.create_token(world.owner)).create_discussion(
+        world.repo, "Hello"
+    )
+    with pytest.raises(UsageError):
         _reply(world, other.num)
 
 

@@ -1,0 +1,251 @@
+"""The exporter's process: what it sees, how it ends, and that nothing of it outlives us.
+
+The exporter here is a few lines of Python behind an executable that takes the place of its interpreter; what matters is
+the process around it.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from modelexport.contract import Event, Finished, Progress, Stage
+from modelexport.contract.errors import (
+    ExporterCrashedError,
+    OutOfMemoryError,
+    ParityFailedError,
+    TimeLimitError,
+)
+from modelexport_bot import sandbox
+from modelexport_bot.sandbox import Limits
+
+TOKEN = "hf_" + "SecretSecretSecretSecret"
+FINISHED = '{"event": "finished", "output": "out", "manifest": "modelexport.json"}'
+MakeExporter = Callable[[str], Path]
+
+
+@pytest.fixture
+def exporter(tmp_path: Path) -> MakeExporter:
+    """An "interpreter" that runs the given code instead of modelexport; ``arguments`` are what it was called with."""
+
+    def make(code: str) -> Path:
+        script = tmp_path / "exporter.py"
+        script.write_text("import sys\narguments = sys.argv[1:]\n" + textwrap.dedent(code))
+        python = tmp_path / "python"
+        python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{script}" "$@"\n')
+        python.chmod(0o755)
+        return python
+
+    return make
+
+
+def _export(
+    python: Path, *, seconds: float = 20, memory: int | None = None, environment: dict[str, str] | None = None
+) -> tuple[Finished, list[Event], list[str]]:
+    events: list[Event] = []
+    lines: list[str] = []
+    inherited = {"PATH": os.environ["PATH"], "HF_TOKEN": TOKEN, "PYTHONPATH": "/nowhere", **(environment or {})}
+    finished = sandbox.export(
+        python,
+        ["source", "out"],
+        limits=Limits(seconds, memory),
+        on_event=events.append,
+        on_line=lines.append,
+        inherited=inherited,
+    )
+    return finished, events, lines
+
+
+def test_events_are_passed_on_in_order(exporter: MakeExporter) -> None:
+    python = exporter(f"""
+        print('{{"event": "stage", "stage": "load", "detail": "weights"}}')
+        print('a stray print of some library')
+        print('{{"event": "progress", "stage": "load", "done": 1, "total": 2}}')
+        print('{FINISHED}')
+    """)
+    finished, events, lines = _export(python)
+    assert finished.output == "out"
+    assert [type(event) for event in events] == [Stage, Progress, Finished]
+    assert lines == ["a stray print of some library"]
+
+
+def test_it_is_called_isolated_and_with_events(exporter: MakeExporter) -> None:
+    python = exporter(f"print(arguments, file=sys.stderr); print('{FINISHED}')")
+    _, _, lines = _export(python)
+    assert lines == ["['-I', '-m', 'modelexport', 'export', 'source', 'out', '--events']"]
+
+
+def test_no_token_reaches_it(exporter: MakeExporter) -> None:
+    python = exporter(f"""
+        import json, os
+        from pathlib import Path
+        seen = {{"environment": dict(os.environ), "argv": arguments, "home": os.listdir(os.environ["HOME"])}}
+        for process in ("self", str(os.getppid())):
+            seen[process] = [Path("/proc", process, name).read_text() for name in ("cmdline", "environ")]
+        print(json.dumps(seen))
+        print('{FINISHED}')
+    """)
+    _, _, lines = _export(python, environment={"HUGGING_FACE_HUB_TOKEN": TOKEN, "GITHUB_TOKEN": "ghp_" + "a" * 30})
+    seen = json.loads(lines[0])
+    assert TOKEN not in lines[0]
+    assert not seen["environment"].keys() & {"HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "GITHUB_TOKEN"}
+    assert "PYTHONPATH" not in seen["environment"]
+    assert seen["environment"]["HF_HUB_OFFLINE"] == "1"
+    assert seen["home"] == []
+
+
+def test_what_looks_like_a_token_is_cut_out_of_its_lines(exporter: MakeExporter) -> None:
+    python = exporter(f"""
+        print("Authorization: Bearer {TOKEN}", file=sys.stderr)
+        print("{TOKEN}")
+        sys.exit(3)
+    """)
+    with pytest.raises(ExporterCrashedError) as caught:
+        _export(python)
+    assert TOKEN not in caught.value.message
+    assert "***" in caught.value.message
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="network namespaces are Linux")
+def test_it_has_no_network_where_the_kernel_lets_us_take_it(exporter: MakeExporter) -> None:
+    python = exporter(f"""
+        import socket
+        print([name for _, name in socket.if_nameindex()])
+        print('{FINISHED}')
+    """)
+    _, _, lines = _export(python)
+    probe = subprocess.run(["unshare", "--net", "true"], check=False, capture_output=True)
+    probe_user = subprocess.run(["unshare", "--user", "--net", "true"], check=False, capture_output=True)
+    if probe.returncode == 0 or probe_user.returncode == 0:
+        assert lines == ["['lo']"]
+
+
+def test_a_failed_event_is_raised_as_its_class(exporter: MakeExporter) -> None:
+    python = exporter("""
+        print('{"event": "failed", "code": "parity_failed", "message": "logits differ by 3"}')
+        sys.exit(30)
+    """)
+    with pytest.raises(ParityFailedError, match="logits differ by 3"):
+        _export(python)
+
+
+@pytest.mark.parametrize(
+    ("code", "told"),
+    [
+        ("raise SystemExit(3)", "exit status 3"),
+        ("pass", "exit status 0"),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", "SIGSEGV"),
+        ("print('x' * 5_000_000); sys.exit(1)", "exit status 1"),
+        ("sys.stdout.buffer.write(bytes(range(256)) * 1000); sys.exit(1)", "exit status 1"),
+        (f"print('{FINISHED}'); sys.exit(1)", "exit status 1"),
+    ],
+)
+def test_ending_without_a_result_is_a_crash(exporter: MakeExporter, code: str, told: str) -> None:
+    with pytest.raises(ExporterCrashedError, match=told):
+        _export(exporter(code))
+
+
+def test_a_crash_shows_the_last_lines(exporter: MakeExporter) -> None:
+    python = exporter("""
+        for n in range(1000): print(f"line {n}", file=sys.stderr)
+        sys.exit(1)
+    """)
+    with pytest.raises(ExporterCrashedError) as caught:
+        _export(python)
+    assert "line 999" in caught.value.message
+    assert "line 900" not in caught.value.message
+
+
+def test_killed_by_the_system_means_out_of_memory(exporter: MakeExporter) -> None:
+    with pytest.raises(OutOfMemoryError):
+        _export(exporter("import os, signal; os.kill(os.getpid(), signal.SIGKILL)"))
+
+
+def test_a_hanging_export_is_stopped_with_all_its_children(exporter: MakeExporter, tmp_path: Path) -> None:
+    pids = tmp_path / "pids"
+    python = exporter(f"""
+        import os, subprocess, time
+        child = subprocess.Popen(["sleep", "100"])
+        open({str(pids)!r}, "w").write(f"{{os.getpid()}} {{child.pid}}")
+        time.sleep(100)
+    """)
+    started = time.monotonic()
+    with pytest.raises(TimeLimitError, match="--timeout"):
+        _export(python, seconds=1)
+    assert time.monotonic() - started < 10
+    _assert_gone(pids)
+
+
+def test_memory_over_the_limit_is_stopped(exporter: MakeExporter) -> None:
+    python = exporter("""
+        import time
+        held = bytearray(300_000_000)
+        held[::4096] = b"x" * len(held[::4096])
+        time.sleep(100)
+    """)
+    with pytest.raises(OutOfMemoryError, match="--max-memory"):
+        _export(python, memory=200_000_000)
+
+
+def test_ctrl_c_stops_it(exporter: MakeExporter, tmp_path: Path) -> None:
+    pids = tmp_path / "pids"
+    process = _parent_in_an_export(exporter, pids)
+    process.send_signal(signal.SIGINT)
+    process.wait(10)
+    _assert_gone(pids)
+
+
+def test_it_dies_with_its_parent(exporter: MakeExporter, tmp_path: Path) -> None:
+    pids = tmp_path / "pids"
+    process = _parent_in_an_export(exporter, pids)
+    process.kill()
+    process.wait(10)
+    _assert_gone(pids)
+
+
+def _parent_in_an_export(exporter: MakeExporter, pids: Path) -> subprocess.Popen[bytes]:
+    """A process of its own that is in the middle of an export which ignores signals."""
+    python = exporter(f"""
+        import os, signal, subprocess, time
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        child = subprocess.Popen(["sleep", "100"])
+        open({str(pids)!r}, "w").write(f"{{os.getpid()}} {{child.pid}}")
+        time.sleep(100)
+    """)
+    code = f"""
+        import os
+        from pathlib import Path
+        from modelexport_bot import sandbox
+        limits = sandbox.Limits(60)
+        python = Path({str(python)!r})
+        sandbox.export(python, ["a"], limits=limits, on_event=print, on_line=print, inherited=os.environ)
+    """
+    process = subprocess.Popen([sys.executable, "-c", textwrap.dedent(code)], stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 20
+    while not (pids.exists() and len(pids.read_text().split()) == 2):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    return process
+
+
+def _assert_gone(pids: Path) -> None:
+    deadline = time.monotonic() + 5
+    for pid in pids.read_text().split():
+        while _runs(pid):
+            assert time.monotonic() < deadline, f"{pid} is still there"
+            time.sleep(0.02)
+
+
+def _runs(pid: str) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
