@@ -56,7 +56,10 @@ def translate(config: Mapping[str, Any], model_type: str) -> Translated:
 
 def _check(section: Section, version: tuple[int, int] | None) -> None:
     """Account for every key of a section."""
-    translated = {translation.key for translation in TRANSLATIONS if translation.applies(section)}
+    translated: set[str] = set()
+    for translation in TRANSLATIONS:
+        if translation.applies(section):
+            translated |= {translation.key, *translation.beside}
     unread: list[str] = []
     for key, value in section.values.items():
         if key in translated or key in NO_EFFECT or key in ("model_type", "transformers_version", "auto_map"):

@@ -130,16 +130,16 @@ def _partial(section: Section, parameters: Mapping[str, Any]) -> None:
 def _longrope(section: Section, scaling: dict[str, Any]) -> None:
     """Rule 1 of the module."""
     values = section.values
-    original = scaling.pop("original_max_position_embeddings", values.get("original_max_position_embeddings"))
+    original = scaling.get("original_max_position_embeddings", values.get("original_max_position_embeddings"))
     longest = values.get("max_position_embeddings")
     if not isinstance(original, int) or not isinstance(longest, int) or original < 2:
         section.stop("rope_parameters.original_max_position_embeddings", "it is missing or not a length")
-    factor = scaling.pop("factor", longest / original)
-    scaling.setdefault(
-        "attention_factor", 1.0 if factor <= 1.0 else math.sqrt(1 + math.log(factor) / math.log(original))
-    )
-    scaling["factor"] = longest / original  # what 4.57 derives anyway
+    scaling.setdefault("attention_factor", _attention_factor(scaling.get("factor", longest / original), original))
     values["original_max_position_embeddings"] = original
+
+
+def _attention_factor(factor: float, original: int) -> float:
+    return 1.0 if factor <= 1.0 else math.sqrt(1 + math.log(factor) / math.log(original))
 
 
 def _first_release(section: Section, kind: str, scaling: dict[str, Any]) -> dict[str, Any]:
@@ -147,10 +147,9 @@ def _first_release(section: Section, kind: str, scaling: dict[str, Any]) -> dict
     if not hasattr(section.config_class, "_rope_scaling_validation"):
         return scaling
     if section.model_type == "phi3" and kind == "longrope":
-        implied = scaling["factor"]
         original = section.values["original_max_position_embeddings"]
-        expected = 1.0 if implied <= 1.0 else math.sqrt(1 + math.log(implied) / math.log(original))
-        if not math.isclose(scaling["attention_factor"], expected, rel_tol=1e-9):
+        implied = _attention_factor(section.values["max_position_embeddings"] / original, original)
+        if not math.isclose(scaling["attention_factor"], implied, rel_tol=1e-9):
             section.stop("rope_parameters.attention_factor", "phi3 derives it from the two lengths there")
         return {"type": kind, "short_factor": scaling["short_factor"], "long_factor": scaling["long_factor"]}
     if section.model_type != "phi3" and kind in ("linear", "dynamic"):

@@ -45,6 +45,10 @@ def _sam_scale(value: Any, section: Section) -> bool:
     return bool(value == section.values.get("hidden_size", 0) // 2)
 
 
+def _all_two(value: Any, _: Section) -> bool:
+    return isinstance(value, list) and set(value) <= {2}
+
+
 NEUTRAL: Mapping[str, Neutral] = {
     "head_dim": Neutral(_head_dim, "the width divided by the number of heads"),
     "use_bidirectional_attention": Neutral(_one_of(None, False), "causal attention"),
@@ -54,6 +58,9 @@ NEUTRAL: Mapping[str, Neutral] = {
     "scale": Neutral(_sam_scale, "half the width", frozenset({"sam", "sam_vision_model"})),
     "output_router_logits": Neutral(_one_of(None, False), "no router logits among the outputs"),
     "is_encoder_decoder": Neutral(_one_of(False), "no encoder"),
+    "stem_strides": Neutral(_one_of([2, 1, 1, 2, 1]), "the strides 2, 1, 1, 2, 1", frozenset({"hgnet_v2"})),
+    "stage_downsample_strides": Neutral(_all_two, "the stride 2 in every stage", frozenset({"hgnet_v2"})),
+    "output_stride": Neutral(_one_of(None), "the backbone's own stride", frozenset({"timm_backbone"})),
 }
 
 NO_EFFECT: Mapping[str, str] = {
@@ -83,6 +90,13 @@ def _modernbert_layers(section: Section) -> None:
 
 def _experts(section: Section) -> None:
     section.values["num_experts"] = section.values["num_local_experts"]
+
+
+def _token_indices(section: Section) -> None:
+    """5.x keeps one name for each special token; 4.57's XLM reads the older ones, and masks by ``pad_index``."""
+    for name in ("pad", "bos", "eos"):
+        if section.values.get(f"{name}_token_id") is not None:
+            section.values.setdefault(f"{name}_index", section.values[f"{name}_token_id"])
 
 
 def _t5_head(section: Section) -> None:
@@ -118,12 +132,14 @@ class Translation:
         key: the 5.x key that it is about.
         note: tells the user.
         model_types: None for every one.
+        beside: further keys that it reads, and so accounts for.
     """
 
     rewrite: Callable[[Section], None]
     key: str
     note: str
     model_types: frozenset[str] | None = None
+    beside: frozenset[str] = frozenset()
 
     def applies(self, section: Section) -> bool:
         return self.key in section.values and (self.model_types is None or section.model_type in self.model_types)
@@ -145,6 +161,13 @@ TRANSLATIONS: tuple[Translation, ...] = (
         "tie_word_embeddings",
         "tie_word_embeddings was set to what makes transformers 4.57 scale and tie the head as 5 does",
         frozenset({"t5", "longt5", "mt5"}),
+        beside=frozenset({"scale_decoder_outputs"}),
+    ),
+    Translation(
+        _token_indices,
+        "pad_token_id",
+        "the ids of the special tokens were also written as pad_index, bos_index and eos_index",
+        frozenset({"xlm", "flaubert"}),
     ),
     Translation(_backbone, "backbone_config", "the backbone was named by backbone_config alone"),
 )

@@ -78,7 +78,7 @@ def root_class(model_type: str) -> type[PretrainedConfig] | None:
 def _sub_config_class(owner: type[PretrainedConfig], key: str, value: Mapping[str, Any]) -> type[PretrainedConfig] | None:
     declared = owner.sub_configs if isinstance(owner.sub_configs, Mapping) else {}
     found = declared.get(key)
-    if found is not None and found is not AutoConfig:
+    if found is not None and found not in (AutoConfig, PretrainedConfig):
         return found
     return root_class(str(value.get("model_type", "")))
 
