@@ -8,6 +8,7 @@ import socket
 import struct
 import traceback
 import uuid
+from collections.abc import MutableMapping
 from typing import TYPE_CHECKING, Any
 
 from starlette.requests import ClientDisconnect, Request
@@ -15,7 +16,7 @@ from starlette.responses import JSONResponse, Response
 
 from . import account, commits, control, discussions, info, listing, oidc, repos, resolve, storage, uploads, webhooks
 from .access import identify
-from .errors import HubError
+from .errors import BAD_CREDENTIALS, HubError, StorageError
 from .faults import Fault
 from .journal import Entry
 from .limits import too_many_requests
@@ -133,7 +134,7 @@ class App:
             else:
                 async for _ in exchange.request.stream():
                     pass  # so that the client has sent everything when the answer comes
-            response = _refusal(fault)
+            response = _refusal(fault, exchange.raw_path.startswith("/_storage/"))
             entry.status = response.status_code
             await response(exchange.scope, receive, send)
         elif fault.kind == "truncate":
@@ -180,7 +181,17 @@ class Exchange:
         return Call(self.request, self.raw_path, self.route, self.params, query=parse_query(self.scope["query_string"]))
 
 
-def _refusal(fault: Fault) -> Response:
+USUAL_MESSAGES = {
+    401: BAD_CREDENTIALS,
+    403: "Forbidden",
+    500: "Internal Error - We're working hard to fix this as soon as possible!",
+    502: "Bad Gateway",
+    503: "Service Unavailable",
+    504: "Gateway Timeout",
+}
+
+
+def _refusal(fault: Fault, storage: bool) -> Response:
     if fault.code == 429 or fault.rate_limit:
         seconds = fault.retry_after if fault.retry_after is not None else 1
         error = too_many_requests("api", seconds)
@@ -192,7 +203,8 @@ def _refusal(fault: Fault) -> Response:
             error.headers = {"Retry-After": str(seconds)}
         return error.response()
     headers = {"Retry-After": str(fault.retry_after)} if fault.retry_after is not None else {}
-    return HubError(fault.code, fault.message or "Injected fault", headers=headers).response()
+    message = fault.message or USUAL_MESSAGES.get(fault.code, "Injected fault")
+    return (StorageError if storage else HubError)(fault.code, message, headers=headers).response()
 
 
 async def _disconnected(receive: Any) -> None:
@@ -210,11 +222,14 @@ def _reset(transport: asyncio.Transport) -> None:
 
 
 async def _send_half(response: Response, exchange: Exchange, transport: asyncio.Transport, send: Any) -> None:
-    """Start an answer with its full length, stop in the middle of the body, and hang up."""
+    """Start an answer with its full length, stop in the middle of the body, and hang up.
+
+    An answer without a body is not sent at all: the client would take it for complete and reuse a dead connection.
+    """
     length = int(response.headers.get("content-length", "0"))
     left = length // 2
 
-    async def limited(message: dict[str, Any]) -> None:
+    async def limited(message: MutableMapping[str, Any]) -> None:
         nonlocal left
         if message["type"] != "http.response.body":
             await send(message)
@@ -224,19 +239,20 @@ async def _send_half(response: Response, exchange: Exchange, transport: asyncio.
         if body:
             await send({"type": "http.response.body", "body": body, "more_body": True})
 
-    await response(exchange.scope, exchange.request.receive, limited)
+    if exchange.method != "HEAD" and length > 1:
+        await response(exchange.scope, exchange.request.receive, limited)
     transport.close()
 
 
 async def _send_flipped(response: Response, exchange: Exchange, send: Any) -> None:
     """Send as many bytes as announced, some of them wrong."""
 
-    async def flipped(message: dict[str, Any]) -> None:
+    async def flipped(message: MutableMapping[str, Any]) -> None:
         body = message.get("body", b"")
         if message["type"] == "http.response.body" and body:
             middle = len(body) // 2
             wrong = bytes(byte ^ 0xFF for byte in body[middle : middle + FLIPPED])
-            message = message | {"body": body[:middle] + wrong + body[middle + FLIPPED :]}
+            message = {**message, "body": body[:middle] + wrong + body[middle + FLIPPED :]}
         await send(message)
 
     await response(exchange.scope, exchange.request.receive, flipped)

@@ -193,11 +193,16 @@ async def commit(hub: "Hub", call: Call) -> Response:
         answer["pullRequestUrl"] = f"{call.base_url}{repo.web_path}/discussions/{discussion.num}"
     else:
         git.set_ref(ref, sha)
-        if discussion := pull_request_of(hub, repo, ref):
-            discussion.events.append(commit_event(author, sha, proposal.title))
-            hub.records.save(discussion)
+        _note_commit(hub, repo, ref, sha, proposal.title, author)
         hub.webhooks.publish(repo, ref_update(ref, head, sha))
     return JSONResponse(answer)
+
+
+def _note_commit(hub: "Hub", repo: Repo, ref: str, sha: str, title: str, author: str) -> None:
+    """A push to a pull request shows among its events."""
+    if discussion := pull_request_of(hub, repo, ref):
+        discussion.events.append(commit_event(author, sha, title))
+        hub.records.save(discussion)
 
 
 def _same(head: str | None, wanted: str) -> bool:
@@ -246,9 +251,7 @@ def commit_files(
     edit.track_lfs()
     sha = git.commit(head, edit.tree, title, description, author)
     git.set_ref(ref, sha)
-    if discussion := pull_request_of(hub, repo, ref):
-        discussion.events.append(commit_event(author, sha, title))
-        hub.records.save(discussion)
+    _note_commit(hub, repo, ref, sha, title, author)
     hub.webhooks.publish(repo, ref_update(ref, head, sha))
     return sha
 

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dulwich.index import commit_tree
-from dulwich.objects import Blob, Commit, Tag, Tree
+from dulwich.objects import Blob, Commit, ObjectID, Tag, Tree
+from dulwich.refs import Ref
 from dulwich.repo import Repo as DulwichRepo
 
 from .lfs import MAX_POINTER, Pointer
@@ -72,7 +73,7 @@ class GitRepo:
             self.dulwich = DulwichRepo(str(folder))
         else:
             self.dulwich = DulwichRepo.init_bare(str(folder), mkdir=True)
-            self.dulwich.refs.set_symbolic_ref(b"HEAD", MAIN.encode())
+            self.dulwich.refs.set_symbolic_ref(Ref(b"HEAD"), Ref(MAIN.encode()))
         self.objects = self.dulwich.object_store
         self._listings: OrderedDict[str, Listing] = OrderedDict()
         self._commits: dict[str, CommitInfo] = {}
@@ -81,28 +82,28 @@ class GitRepo:
 
     def refs(self, prefix: str = "refs/") -> dict[str, str]:
         """Full ref names under a prefix and the commits they point to, sorted."""
-        found = self.dulwich.refs.as_dict(prefix.rstrip("/").encode())
+        found = self.dulwich.refs.as_dict(Ref(prefix.rstrip("/").encode()))
         base = prefix.rstrip("/")
         return {f"{base}/{name.decode()}": self._peel(sha.decode()) for name, sha in sorted(found.items())}
 
     def ref(self, name: str) -> str | None:
         try:
-            return self._peel(self.dulwich.refs[name.encode()].decode())
+            return self._peel(self.dulwich.refs[Ref(name.encode())].decode())
         except KeyError:
             return None
 
     def set_ref(self, name: str, sha: str) -> None:
-        self.dulwich.refs[name.encode()] = sha.encode()
+        self.dulwich.refs[Ref(name.encode())] = _oid(sha)
 
     def delete_ref(self, name: str) -> None:
-        del self.dulwich.refs[name.encode()]
+        del self.dulwich.refs[Ref(name.encode())]
 
     def tag(self, name: str, sha: str, message: str | None, author: str) -> None:
         """A light tag, or an annotated one when it has a message."""
         if message:
             tag = Tag()
             tag.name, tag.message = name.encode(), message.encode()
-            tag.object = (Commit, sha.encode())
+            tag.object = (Commit, _oid(sha))
             tag.tagger = _signature(author)
             tag.tag_time, tag.tag_timezone = int(time.time()), 0
             self.objects.add_object(tag)
@@ -133,12 +134,12 @@ class GitRepo:
         return found
 
     def _peel(self, sha: str) -> str:
-        target = self.objects[sha.encode()]
+        target = self.objects[_oid(sha)]
         return target.object[1].decode() if isinstance(target, Tag) else sha
 
     def _is_commit(self, sha: str) -> bool:
         try:
-            return isinstance(self.objects[sha.encode()], Commit)
+            return isinstance(self.objects[_oid(sha)], Commit)
         except KeyError:
             return False
 
@@ -146,7 +147,7 @@ class GitRepo:
 
     def commit_info(self, sha: str) -> CommitInfo:
         if sha not in self._commits:
-            commit = self.objects[sha.encode()]
+            commit = self.objects[_oid(sha)]
             assert isinstance(commit, Commit)
             title, _, body = commit.message.decode().partition("\n")
             authors = [commit.author.decode().split(" <")[0]]
@@ -191,7 +192,7 @@ class GitRepo:
         return self._listings[tree]
 
     def _walk(self, tree_id: str, prefix: str, files: dict[str, File], folders: dict[str, str]) -> None:
-        tree = self.objects[tree_id.encode()]
+        tree = self.objects[_oid(tree_id)]
         assert isinstance(tree, Tree)
         for entry in tree.iteritems():
             path = prefix + entry.path.decode()
@@ -204,7 +205,7 @@ class GitRepo:
                 files[path] = File(path, entry.sha.decode(), len(content), pointer, entry.mode)
 
     def read(self, blob: str) -> bytes:
-        content: bytes = self.objects[blob.encode()].as_raw_string()
+        content: bytes = self.objects[_oid(blob)].as_raw_string()
         return content
 
     def gitattributes(self, commit: str | None) -> bytes:
@@ -224,9 +225,9 @@ class GitRepo:
     ) -> str:
         """Write a commit holding exactly `tree` (path -> blob id, mode). It is on no ref yet. Returns its sha."""
         commit = Commit()
-        entries = [(path.encode(), blob.encode(), mode) for path, (blob, mode) in tree.items()]
+        entries = [(path.encode(), _oid(blob), mode) for path, (blob, mode) in tree.items()]
         commit.tree = commit_tree(self.objects, entries)
-        commit.parents = [parent.encode()] if parent else []
+        commit.parents = [_oid(parent)] if parent else []
         commit.author = commit.committer = _signature(author)
         commit.author_time = commit.commit_time = int(time.time())
         commit.author_timezone = commit.commit_timezone = 0
@@ -251,6 +252,10 @@ class GitRepo:
 
     def close(self) -> None:
         self.dulwich.close()
+
+
+def _oid(sha: str) -> ObjectID:
+    return ObjectID(sha.encode())
 
 
 def _signature(user: str) -> bytes:

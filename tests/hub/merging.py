@@ -88,10 +88,10 @@ def diff(git: GitRepo, discussion: Discussion) -> str:
         if any(len(text) > MAX_DIFFED for text in texts):
             parts.append(f"Files a/{path} and b/{path} differ\n")
             continue
-        lines = [text.decode("utf-8", "replace").splitlines(keepends=True) for text in texts]
+        was, now = (text.decode("utf-8", "replace").splitlines(keepends=True) for text in texts)
         names = (f"a/{path}" if old else "/dev/null", f"b/{path}" if new else "/dev/null")
         parts += [
             line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n"
-            for line in difflib.unified_diff(*lines, *names)
+            for line in difflib.unified_diff(was, now, *names)
         ]
     return "".join(parts)

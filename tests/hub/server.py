@@ -5,6 +5,7 @@ SIGUSR1 stops listening and drops every connection (clients get "connection refu
 
 import asyncio
 import json
+import os
 import signal
 import socket
 import sys
@@ -51,7 +52,7 @@ class Server(uvicorn.Server):
             server.close()
         self.servers = []
         for connection in list(self.server_state.connections):
-            connection.transport.abort()  # type: ignore[union-attr]
+            connection.transport.abort()
 
     async def resume(self) -> None:
         if self.servers:
@@ -93,7 +94,7 @@ def run(root: Path, host: str, port: int, storage_port: int, until_eof: bool) ->
 
 async def _watch_stdin(server: Any) -> None:
     def read() -> None:
-        if not sys.stdin.buffer.raw.read(1024):  # type: ignore[attr-defined]
+        if not os.read(sys.stdin.fileno(), 1024):
             server.should_exit = server.force_exit = True
             asyncio.get_running_loop().remove_reader(sys.stdin)
 

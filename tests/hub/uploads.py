@@ -209,19 +209,20 @@ async def validate_yaml(hub: "Hub", call: Call) -> Response:
         metadata = yaml.safe_load(front_matter)
     except yaml.YAMLError as error:
         return _invalid(f"Invalid YAML: {error}")
-    if metadata is not None and not isinstance(metadata, dict):
+    metadata = {} if metadata is None else metadata
+    if not isinstance(metadata, dict):
         return _invalid("The metadata must be a mapping")
     errors = [
         f'"{name}" must be {" or ".join("a list" if kind is list else "a string" for kind in kinds)}'
         for name, kinds in METADATA_TYPES.items()
-        if name in (metadata or {}) and not isinstance(metadata[name], kinds)
+        if name in metadata and not isinstance(metadata[name], kinds)
     ]
     return _invalid(*errors) if errors else JSONResponse({"errors": [], "warnings": []})
 
 
 def _invalid(*messages: str) -> Response:
     errors = [{"message": message} for message in messages]
-    body = {"error": "Invalid metadata", "errors": errors, "warnings": []}
+    body: dict[str, object] = {"error": "Invalid metadata", "errors": errors, "warnings": []}
     raise HubError(400, "Invalid metadata in README.md", body=body)
 
 
