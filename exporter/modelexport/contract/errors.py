@@ -77,31 +77,43 @@ class ModelExportError(Exception):
 
 
 class UsageError(ModelExportError):
+    """The command line or a settings file makes no sense as given."""
+
     code = ErrorCode.USAGE
     exit_status = 2
 
 
 class OutputExistsError(ModelExportError):
+    """The output folder exists already, and nobody asked to replace it."""
+
     code = ErrorCode.OUTPUT_EXISTS
     exit_status = 3
 
 
 class SourceNotFoundError(ModelExportError):
+    """The source is neither a folder nor the name of a repo."""
+
     code = ErrorCode.SOURCE_NOT_FOUND
     exit_status = 4
 
 
 class TaskUnknownError(ModelExportError):
+    """The task does not exist, or could not be found from the repo."""
+
     code = ErrorCode.TASK_UNKNOWN
     exit_status = 5
 
 
 class OptionsInvalidError(ModelExportError):
+    """The repo's own options (model card, ``.modelexport.yaml``) do not follow the schema."""
+
     code = ErrorCode.OPTIONS_INVALID
     exit_status = 6
 
 
 class EngineMissingError(ModelExportError):
+    """``modelexport`` was installed without its engine (torch, Optimum, ONNX Runtime)."""
+
     code = ErrorCode.ENGINE_MISSING
     exit_status = 7
 
@@ -110,56 +122,78 @@ class EngineMissingError(ModelExportError):
 
 
 class ConfigMissingError(ModelExportError):
+    """There is no ``config.json``, so nothing says what the weights mean."""
+
     code = ErrorCode.CONFIG_MISSING
     exit_status = 10
 
 
 class ConfigInvalidError(ModelExportError):
+    """``config.json`` is no JSON, or describes a model that cannot be built."""
+
     code = ErrorCode.CONFIG_INVALID
     exit_status = 11
 
 
 class UnsupportedArchitectureError(ModelExportError):
+    """Optimum has no ONNX export for the architecture, or not for the task."""
+
     code = ErrorCode.UNSUPPORTED_ARCHITECTURE
     exit_status = 12
 
 
 class UnsupportedLibraryError(ModelExportError):
+    """The model belongs to a library other than transformers (diffusers, timm, ...)."""
+
     code = ErrorCode.UNSUPPORTED_LIBRARY
     exit_status = 13
 
 
 class CustomCodeError(ModelExportError):
+    """The model is defined by Python code in its repo, which is not run."""
+
     code = ErrorCode.CUSTOM_CODE
     exit_status = 14
 
 
 class CheckpointIncompleteError(ModelExportError):
+    """Weights are missing: a shard, a tensor, or the head that the task needs."""
+
     code = ErrorCode.CHECKPOINT_INCOMPLETE
     exit_status = 15
 
 
 class CheckpointUnreadableError(ModelExportError):
+    """A weight file is damaged, or is not what it claims to be."""
+
     code = ErrorCode.CHECKPOINT_UNREADABLE
     exit_status = 16
 
 
 class CheckpointTooNewError(ModelExportError):
+    """transformers 5 saved the checkpoint with something that has no equivalent in 4.57."""
+
     code = ErrorCode.CHECKPOINT_TOO_NEW
     exit_status = 17
 
 
 class CheckpointQuantizedError(ModelExportError):
+    """The weights are quantized (GPTQ, AWQ, bitsandbytes, fp8, ...), which cannot be exported."""
+
     code = ErrorCode.CHECKPOINT_QUANTIZED
     exit_status = 18
 
 
 class TokenizerUnreadableError(ModelExportError):
+    """The repo has a tokenizer or processor that does not load, or would give other inputs."""
+
     code = ErrorCode.TOKENIZER_UNREADABLE
     exit_status = 19
 
 
 class ExportFailedError(ModelExportError):
+    """torch cannot express the model as an ONNX graph."""
+
     code = ErrorCode.EXPORT_FAILED
     exit_status = 20
 
@@ -175,21 +209,29 @@ class CheckpointMismatchError(ModelExportError):
 
 
 class ParityFailedError(ModelExportError):
+    """ONNX Runtime and PyTorch compute different numbers."""
+
     code = ErrorCode.PARITY_FAILED
     exit_status = 30
 
 
 class OptimumLoadFailedError(ModelExportError):
+    """Stock Optimum does not load the folder, or cannot run it."""
+
     code = ErrorCode.OPTIMUM_LOAD_FAILED
     exit_status = 31
 
 
 class FolderInvalidError(ModelExportError):
+    """A folder of ONNX files is incomplete, changed or damaged."""
+
     code = ErrorCode.FOLDER_INVALID
     exit_status = 32
 
 
 class NoTagsError(ModelExportError):
+    """An ONNX file carries no module tags."""
+
     code = ErrorCode.NO_TAGS
     exit_status = 33
 
@@ -198,31 +240,43 @@ class NoTagsError(ModelExportError):
 
 
 class TooLargeError(ModelExportError):
+    """The export would not fit into memory or onto the disk."""
+
     code = ErrorCode.TOO_LARGE
     exit_status = 40
 
 
 class OutOfMemoryError(ModelExportError):
+    """The export ran out of memory, or reached its limit."""
+
     code = ErrorCode.OUT_OF_MEMORY
     exit_status = 41
 
 
 class DiskFullError(ModelExportError):
+    """There is no space left to write to."""
+
     code = ErrorCode.DISK_FULL
     exit_status = 42
 
 
 class TimeLimitError(ModelExportError):
+    """The export took longer than it may."""
+
     code = ErrorCode.TIMEOUT
     exit_status = 43
 
 
 class EnvironmentFailedError(ModelExportError):
+    """The exporter's environment could not be built."""
+
     code = ErrorCode.ENVIRONMENT_FAILED
     exit_status = 44
 
 
 class ExporterCrashedError(ModelExportError):
+    """The exporter died without saying why: a bug, in it or below it."""
+
     code = ErrorCode.EXPORTER_CRASHED
     exit_status = 45
 
@@ -231,66 +285,92 @@ class ExporterCrashedError(ModelExportError):
 
 
 class RepoNotFoundError(ModelExportError):
+    """There is no such repo, or it is private and the token cannot see it."""
+
     code = ErrorCode.REPO_NOT_FOUND
     exit_status = 50
 
 
 class RevisionNotFoundError(ModelExportError):
+    """The repo has no such branch, tag or commit."""
+
     code = ErrorCode.REVISION_NOT_FOUND
     exit_status = 51
 
 
 class RepoEmptyError(ModelExportError):
+    """The repo holds no files."""
+
     code = ErrorCode.REPO_EMPTY
     exit_status = 52
 
 
 class GatedError(ModelExportError):
+    """The repo is gated, and the account has not been let in."""
+
     code = ErrorCode.GATED
     exit_status = 53
 
 
 class UnauthorizedError(ModelExportError):
+    """The token is invalid or has expired."""
+
     code = ErrorCode.UNAUTHORIZED
     exit_status = 54
 
 
 class ForbiddenError(ModelExportError):
+    """The token may not do this, or none was given."""
+
     code = ErrorCode.FORBIDDEN
     exit_status = 55
 
 
 class RepoDisabledError(ModelExportError):
+    """The Hub has disabled access to the repo."""
+
     code = ErrorCode.REPO_DISABLED
     exit_status = 56
 
 
 class PrsDisabledError(ModelExportError):
+    """The repo takes no pull requests."""
+
     code = ErrorCode.PRS_DISABLED
     exit_status = 57
 
 
 class OptedOutError(ModelExportError):
+    """The repo, or the operator, asked us to leave it alone."""
+
     code = ErrorCode.OPTED_OUT
     exit_status = 58
 
 
 class DownloadCorruptError(ModelExportError):
+    """A downloaded file is not the one that the Hub lists."""
+
     code = ErrorCode.DOWNLOAD_CORRUPT
     exit_status = 59
 
 
 class UploadCorruptError(ModelExportError):
+    """The Hub does not hold what was uploaded."""
+
     code = ErrorCode.UPLOAD_CORRUPT
     exit_status = 60
 
 
 class RateLimitedError(ModelExportError):
+    """The quota of the account is used up."""
+
     code = ErrorCode.RATE_LIMITED
     exit_status = 61
 
 
 class HubUnavailableError(ModelExportError):
+    """The Hub did not answer, or not in time."""
+
     code = ErrorCode.HUB_UNAVAILABLE
     exit_status = 62
 
