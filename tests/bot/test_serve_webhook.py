@@ -1,4 +1,4 @@
-"""What the server answers to a delivery, before any job runs: who is believed, what is understood, what is acted upon."""
+"""What the server answers to a delivery, before any job runs: who is believed, what is understood, what acted upon."""
 
 import json
 from dataclasses import dataclass, field
@@ -65,7 +65,9 @@ def push(ref: str = "refs/heads/main", new: str | None = NEW, old: str | None = 
     }
 
 
-def comment(text: str = "@modelexport-bot rebuild", *, on_pull_request: bool = True, hidden: bool = False) -> dict[str, Any]:
+def comment(
+    text: str = "@modelexport-bot rebuild", *, on_pull_request: bool = True, hidden: bool = False
+) -> dict[str, Any]:
     return {
         "event": {"action": "create", "scope": "discussion.comment"},
         "repo": {"type": "model", "name": "acme/bert", "id": "6366c000a2abcdf2fd69a080", "private": False},

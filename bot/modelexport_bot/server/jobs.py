@@ -27,6 +27,7 @@ from dbos import error as dbos_error
 
 from modelexport.contract.errors import HubUnavailableError, ModelExportError, RateLimitedError, UsageError
 from modelexport_bot import commands
+from modelexport_bot.credentials import redact
 from modelexport_bot.job import Job
 from modelexport_bot.result import Outcome
 from modelexport_bot.server import recorded, shown
@@ -201,7 +202,7 @@ class Jobs:
                 failure = recorded.typed(error)
                 if failure is None:
                     raise
-                outcome = {"outcome": shown.FAILED, "code": failure.code.value, "reason": failure.message}
+                outcome = {"outcome": shown.FAILED, "code": failure.code.value, "reason": redact(failure.message)}
             shutil.rmtree(self._folder_of(job), ignore_errors=True)
             logger.info("%s: %s: %s", job, outcome["outcome"], outcome["reason"])
             return outcome
