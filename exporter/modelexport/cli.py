@@ -38,13 +38,19 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Print the ver
 
 @app.command()
 def export(
-    source: Annotated[str, typer.Argument(metavar="SRC", help="A model folder, or a repo on the Hub ([cyan]org/name[/]).")],
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="The folder to make. It is complete at the end, or absent.")],
+    source: Annotated[
+        str, typer.Argument(metavar="SRC", help="A model folder, or a repo on the Hub ([cyan]org/name[/]).")
+    ],
+    out: Annotated[
+        Path, typer.Argument(metavar="OUT", help="The folder to make. It is complete at the end, or absent.")
+    ],
     task: Annotated[
         str | None, typer.Option(help="What the model is for, e.g. feature-extraction. Default: found from the repo.")
     ] = None,
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of a repo on the Hub.")] = None,
-    opset: Annotated[int | None, typer.Option(help="ONNX opset. Default: what Optimum recommends.", min=14, max=20)] = None,
+    opset: Annotated[
+        int | None, typer.Option(help="ONNX opset. Default: what Optimum recommends.", min=14, max=20)
+    ] = None,
     dtype: Annotated[str, typer.Option(help="float32, or source to keep the checkpoint's own.")] = "float32",
     atol: Annotated[
         float | None, typer.Option(help="Largest absolute difference from PyTorch. Default: 1e-4 for float32.", min=0)
@@ -52,7 +58,9 @@ def export(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT where it exists.")] = False,
     events: Annotated[bool, typer.Option("--events", help="Print progress as JSON lines on stdout.")] = False,
     source_repo: Annotated[str | None, typer.Option(help="Repo that SRC is a snapshot of, for the manifest.")] = None,
-    source_sha: Annotated[str | None, typer.Option(help="Commit sha that SRC is a snapshot of, for the manifest.")] = None,
+    source_sha: Annotated[
+        str | None, typer.Option(help="Commit sha that SRC is a snapshot of, for the manifest.")
+    ] = None,
     verbose: _Verbose = False,
 ) -> None:
     """Export a model: trace, tag every node, write, copy tokenizer and config, compare with PyTorch, load with Optimum.
@@ -119,26 +127,34 @@ def check(
 def inspect(
     path: Annotated[Path, typer.Argument(metavar="FILE|DIR", help="An ONNX file, or a folder of them.")],
     depth: Annotated[int | None, typer.Option(help="Levels of modules to show.", min=0)] = None,
+    module: Annotated[
+        str, typer.Option(metavar="PATH", help="Only this module and what is in it, e.g. encoder.layer.0.")
+    ] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print the tree as JSON.")] = False,
+    html: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write one self-contained web page with the tree to look at.")
+    ] = None,
     verbose: _Verbose = False,
 ) -> None:
-    """Show the module tree that is in the tags of an ONNX file."""
+    """Show the module tree that is in the tags of an ONNX file: nodes, parameters and bytes of every module."""
     try:
         _require_engine()
-        from rich.console import Console
-
-        from modelexport import report
+        from modelexport import module_tree, report
         from modelexport.folder import onnx_files
 
-        hierarchies = [report.read(file) for file in onnx_files(path)]
+        trees = module_tree.holding([module_tree.read(file) for file in onnx_files(path)], module)
+        if html is not None:
+            from modelexport import report_html
+
+            report_html.write(trees, html, module)
+        elif as_json:
+            print(json.dumps([tree.to_dict(module, depth) for tree in trees]))
+        else:
+            for tree in trees:
+                report.show(tree, module, depth)
     except ModelExportError as error:
         _print_error(error)
         _exit(error, verbose)
-    if as_json:
-        print(json.dumps([hierarchy.to_dict() for hierarchy in hierarchies]))
-        return
-    for hierarchy in hierarchies:
-        Console().print(report.rich_tree(hierarchy, depth))
 
 
 def main() -> None:

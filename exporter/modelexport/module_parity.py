@@ -4,9 +4,10 @@ This is how a user finds *where* a conversion goes wrong, and how we know that t
 
 1. Which values cross the boundary of a call follows from the tags alone (:mod:`modelexport.htp.calls`), and which calls
    PyTorch made from hooks alone (:mod:`modelexport.module_reference`). Neither knows the other's numbers.
-2. What leaves: per shape and kind (floating or not), the tensors that left and those that the module returned are paired
-   one to one: in order, or, where that does not agree, in any way in which all of the shorter list agree. One list may be
-   longer: a module may return what nobody uses, and a KV cache or a shared computation leaves without being returned.
+2. What leaves: per shape and kind (floating or not), the tensors that left and those that the module returned are
+   paired one to one: in order, or, where that does not agree, in any way in which all of the shorter list agree. One
+   list may be longer: a module may return what nobody uses, and a KV cache or a shared computation leaves without being
+   returned.
    A call is *compared* when there is a pair, and agrees when all pairs do.
 3. What enters: a floating tensor must equal one of the call's arguments, unless something outside the call reads it,
    too. Only what a module computes itself, and others reuse, may come from outside without having been passed in.
@@ -96,7 +97,9 @@ def compare(branch: Branch, file: Path, case: str, recording: Recording, atol: f
 
     Args:
         branch: the graph.
+        file: where it was read from.
         case: name of the inputs, for the report.
+        recording: what PyTorch did with them.
         atol: see rule 5.
     """
     graph = branch.model.graph
@@ -136,16 +139,14 @@ def difference(got: np.ndarray, want: np.ndarray) -> tuple[float, float]:
 
 
 def _groups(calls: Sequence[Call], found: Mapping[Frame, RecordedCall]) -> Iterator[list[Call]]:
-    """Calls whose values together fit into one batch. A call's values are assumed to be as large as the recorded ones."""
+    """Calls whose values together fit into one batch; a call's values are taken to be as large as the recorded ones."""
     sizes = []
     for call in calls:
         recorded = found.get(call.frame)
         tensors = (*recorded.given, *recorded.returned) if recorded else ()
         largest = max((4 * int(np.prod(tensor.shape)) for tensor in tensors), default=0)
-        sizes.append((call.frame, largest * (len(call.entering) + len(call.leaving))))
-    by_frame = {call.frame: call for call in calls}
-    for group in batches(sizes, _BATCH):
-        yield [by_frame[frame] for frame in group]
+        sizes.append((call, largest * (len(call.entering) + len(call.leaving))))
+    yield from batches(sizes, _BATCH)
 
 
 def _run(session: Probe, group: Sequence[Call], feeds: Mapping[str, np.ndarray]) -> dict[ir.Value, np.ndarray]:
@@ -235,11 +236,17 @@ def _align(ours: Sequence[np.ndarray], theirs: Sequence[Recorded], atol: float) 
 
 def _out_of_order(result: CallResult, other: Call) -> CallResult:
     problem = (
-        f"cannot have run as tagged: data flows between it and {other.frame.path or 'the model'} in both directions, or "
-        "from the later to the earlier"
+        f"cannot have run as tagged: data flows between it and {other.frame.path or 'the model'} in both directions, "
+        "or from the later to the earlier"
     )
     return CallResult(
-        result.frame, result.type, result.nodes, result.own_nodes, result.compared, result.max_abs, result.problem or problem
+        result.frame,
+        result.type,
+        result.nodes,
+        result.own_nodes,
+        result.compared,
+        result.max_abs,
+        result.problem or problem,
     )
 
 

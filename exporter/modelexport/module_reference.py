@@ -1,12 +1,12 @@
-"""What every module call was given and what it returned, when the PyTorch model ran: the reference of per-module parity.
+"""What every module call was given and returned when the PyTorch model ran: the reference of per-module parity.
 
 Tensors go to disk the moment they are seen, because a later in-place operation may change them, and because all
 activations of a large model together may not fit into memory.
 
-Calls are counted as :mod:`modelexport.htp.trace` counts them: every call of a module that the hierarchy knows, in order,
-while the model is patched for export. So a call has the same index here and in the file, unless the model calls different
-modules for different inputs (a mixture of experts); then it is found by its path and by how often that path was called
-before.
+Calls are counted as :mod:`modelexport.htp.trace` counts them: every call of a module that the hierarchy knows, in
+order, while the model is patched for export. So a call has the same index here and in the file, unless the model calls
+different modules for different inputs (a mixture of experts); then it is found by its path and by how often that path
+was called before.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -130,7 +130,8 @@ class _Recorder:
     def hooks(self) -> Iterator[None]:
         before = torch.nn.modules.module.register_module_forward_pre_hook(self._before)
         with_kwargs = [
-            module.register_forward_pre_hook(self._given_to, with_kwargs=True, prepend=True) for module in self._hierarchy.modules
+            module.register_forward_pre_hook(self._given_to, with_kwargs=True, prepend=True)
+            for module in self._hierarchy.modules
         ]
         after = torch.nn.modules.module.register_module_forward_hook(self._after)
         try:
@@ -179,7 +180,7 @@ class _Recorder:
         return tuple(saved)
 
     def _save_tensor(self, tensor: torch.Tensor, file: Path) -> Recorded:
-        """Write ``tensor``, unless it is the very one that was written last: what one module returns, the next is given."""
+        """Write ``tensor``, unless it is the one that was written last: what one module returns, the next is given."""
         if self._last is not None:
             last, version, recorded = self._last
             if last is tensor and version == tensor._version:

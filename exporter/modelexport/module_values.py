@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import onnx
@@ -16,6 +17,8 @@ import onnxruntime
 import torch
 
 import modelexport.weights as weights
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,9 @@ def probe(model: ir.Model, file: Path) -> Iterator[Probe]:
     Weights that lie in the ``.onnx`` file itself are written once to a temporary folder.
     """
     embedded = any(
-        value.const_value is not None and not isinstance(value.const_value, ir.ExternalTensor) and value.const_value.nbytes > 1024
+        value.const_value is not None
+        and not isinstance(value.const_value, ir.ExternalTensor)
+        and value.const_value.nbytes > 1024
         for value in model.graph.initializers.values()
     )
     if not embedded:
@@ -69,15 +74,15 @@ def probe(model: ir.Model, file: Path) -> Iterator[Probe]:
         yield Probe(onnx.load(Path(scratch) / "model.onnx", load_external_data=False), Path(scratch))
 
 
-def batches(sizes: Iterable[tuple[str, int]], limit: int) -> Iterator[list[str]]:
-    """Group values, given with their bytes, so that each group stays below ``limit`` bytes or holds one value."""
-    group: list[str] = []
+def batches(sizes: Iterable[tuple[Item, int]], limit: int) -> Iterator[list[Item]]:
+    """Group items, given with their bytes, so that each group stays below ``limit`` bytes or holds one item."""
+    group: list[Item] = []
     total = 0
-    for name, size in sizes:
+    for item, size in sizes:
         if group and total + size > limit:
             yield group
             group, total = [], 0
-        group.append(name)
+        group.append(item)
         total += size
     if group:
         yield group

@@ -1,131 +1,59 @@
-"""Show the hierarchy of an ONNX file: the module tree with what each module owns.
+"""Show the module tree of an ONNX file in a terminal."""
 
-Reads tags only, so it works on any file that carries them, whoever rewrote it since.
-"""
-
-from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
-
-import onnx_ir as ir
+from rich.console import Console
+from rich.text import Text
 from rich.tree import Tree
 
-from modelexport.contract.errors import FolderInvalidError, NoTagsError
-from modelexport.htp.tags import Origin, Tag, all_nodes
+from modelexport.module_tree import Module, ModuleTree
 
 
-@dataclass
-class Branch:
-    """One module of the tree.
-
-    Attributes:
-        path: dotted path; ``""`` for the root.
-        label: class name where it is known from a tag, else the last part of the path.
-        own: nodes that belong to this very module.
-        nodes: nodes of this module and everything below it.
-        nbytes: bytes of the initialisers that those nodes read, each counted at its first reader.
-    """
-
-    path: str
-    label: str
-    own: int = 0
-    nodes: int = 0
-    nbytes: int = 0
-    children: dict[str, "Branch"] = field(default_factory=dict)
-
-    def to_dict(self) -> dict[str, Any]:
-        """For ``--json``."""
-        return {
-            "path": self.path,
-            "type": self.label,
-            "own_nodes": self.own,
-            "nodes": self.nodes,
-            "bytes": self.nbytes,
-            "children": [child.to_dict() for child in self.children.values()],
-        }
-
-
-@dataclass(frozen=True)
-class Hierarchy:
-    """What ``modelexport inspect`` knows of one file."""
-
-    file: str
-    root: Branch
-    nodes: int
-    traced: int
-    inferred: int
-    untagged: int
-
-    def to_dict(self) -> dict[str, Any]:
-        """For ``--json``."""
-        counts = {"nodes": self.nodes, "traced": self.traced, "inferred": self.inferred, "untagged": self.untagged}
-        return {"file": self.file, **counts, "tree": self.root.to_dict()}
-
-
-def read(path: Path) -> Hierarchy:
-    """The hierarchy in the tags of an ONNX file. Weights stay on disk.
+def show(tree: ModuleTree, path: str = "", depth: int | None = None) -> None:
+    """Print the tree below the module at ``path``, down to ``depth`` levels.
 
     Raises:
-        FolderInvalidError: not an ONNX file.
-        NoTagsError: no node carries a tag.
+        UsageError: no such module.
     """
-    try:
-        model = ir.load(path)
-    except Exception as error:
-        raise FolderInvalidError(f"{path} is not an ONNX file that can be read: {error}") from error
-    tags = [(node, Tag.read(node)) for node in all_nodes(model)]
-    tagged = [(node, tag) for node, tag in tags if tag is not None]
-    if not tagged:
-        raise NoTagsError(
-            f"No node of {path} says which module it came from: the file was not exported by modelexport, or another tool "
-            "removed the tags (onnxslim and ONNX Runtime's optimiser do). Export it again with `modelexport export`."
-        )
-    origins = Counter(tag.origin for _, tag in tagged)
-    return Hierarchy(
-        file=path.name,
-        root=_tree(tagged),
-        nodes=len(tags),
-        traced=origins[Origin.TRACED],
-        inferred=origins[Origin.INFERRED],
-        untagged=len(tags) - len(tagged),
-    )
+    Console(highlight=False).print(rich_tree(tree, path, depth))
 
 
-def _tree(tagged: Iterable[tuple[ir.Node, Tag]]) -> Branch:
-    root = Branch("", "")
-    counted: set[ir.Value] = set()
-    for node, tag in tagged:
-        weights = {value for value in node.inputs if value is not None and value.is_initializer()} - counted
-        counted |= weights
-        size = sum(value.const_value.nbytes for value in weights if value.const_value is not None)
-        branch = root
-        for name in ("", *(tag.module.split(".") if tag.module else ())):
-            if name:
-                path = f"{branch.path}.{name}" if branch.path else name
-                branch = branch.children.setdefault(name, Branch(path, name))
-            branch.nodes += 1
-            branch.nbytes += size
-        branch.own += 1
-    root.label = next(iter(tagged))[1].hierarchy.strip("/").partition("/")[0]
-    return root
+def rich_tree(tree: ModuleTree, path: str = "", depth: int | None = None) -> Tree:
+    """What :func:`show` prints."""
+    module = tree.at(path)
+    counts = f"{tree.nodes} nodes, {tree.traced} traced, {tree.inferred} inferred"
+    head = Text.assemble((module.type or module.name, "bold"), " ", (f"{tree.file}: {counts}", "dim"))
+    if tree.untagged:
+        head.append(f", {tree.untagged} without tag", style="red")
+    if path:
+        head.append(f"; {path}: {_numbers(module)}", style="dim")
+    trunk = Tree(head)
+    _grow(trunk, module, depth)
+    return trunk
 
 
-def rich_tree(hierarchy: Hierarchy, depth: int | None = None) -> Tree:
-    """The tree for a terminal, down to ``depth`` levels below the root."""
-    counts = f"{hierarchy.nodes} nodes, {hierarchy.traced} traced, {hierarchy.inferred} inferred"
-    if hierarchy.untagged:
-        counts += f", [red]{hierarchy.untagged} without tag[/]"
-    tree = Tree(f"[bold]{hierarchy.root.label}[/] [dim]{hierarchy.file}: {counts}")
-    _grow(tree, hierarchy.root, depth)
-    return tree
-
-
-def _grow(tree: Tree, branch: Branch, depth: int | None) -> None:
+def _grow(limb: Tree, module: Module, depth: int | None) -> None:
     if depth is not None and depth <= 0:
         return
-    for child in branch.children.values():
-        size = f", {child.nbytes / 1e6:.1f} MB" if child.nbytes >= 50_000 else ""
-        limb = tree.add(f"{child.label} [dim]{child.nodes} nodes{size}", highlight=False)
-        _grow(limb, child, None if depth is None else depth - 1)
+    for child in module.children.values():
+        label = Text(child.name)
+        if child.type:
+            label.append(f" {child.type}", style="cyan")
+        label.append(f" {_numbers(child)}", style="dim")
+        _grow(limb.add(label), child, None if depth is None else depth - 1)
+
+
+def _numbers(module: Module) -> str:
+    parts = [f"{module.nodes} node{'s' if module.nodes != 1 else ''}"]
+    if module.parameters:
+        parts.append(f"{si(module.parameters)} parameters")
+    if module.nbytes >= 1000:
+        parts.append(f"{si(module.nbytes)}B")
+    return ", ".join(parts)
+
+
+def si(number: float) -> str:
+    """``12.3 M``: three digits and an SI prefix; a number below 1000 as it is."""
+    for prefix in ("", "k", "M", "G"):
+        if abs(number) < 999.5 or prefix == "G":
+            return f"{number:.0f} {prefix}".rstrip() if prefix == "" else f"{number:.3g} {prefix}"
+        number /= 1000
+    raise AssertionError("unreachable")

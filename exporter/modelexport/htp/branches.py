@@ -1,4 +1,4 @@
-"""Several traces in one file: the merged decoder, an ``If`` that chooses between a decoder with and one without KV cache.
+"""Several traces in one file: the merged decoder, an ``If`` that chooses between a decoder with and one without cache.
 
 Each branch was traced by itself and counts its module calls by itself, so whoever looks at calls looks at one branch.
 """
@@ -29,7 +29,7 @@ class Branch:
 def branches(model: ir.Model) -> Iterator[Branch]:
     """The traces in ``model``, one after the other.
 
-    1. A model whose only node is an ``If`` on a graph input yields its branches, ``then`` first; any other yields itself.
+    1. A model whose only node is an ``If`` on a graph input yields its branches, ``then`` first; any other itself.
     2. Outputs of a branch that are constants, put there so that both branches return the same, are left out, with
        their nodes.
     """

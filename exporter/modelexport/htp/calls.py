@@ -3,16 +3,18 @@
 Rules:
 
 1. The nodes of a call are those tagged with it and those of every call below it.
-2. A node with bodies (``If``, ``Loop``, ``Scan``) counts as one node, of the call that it is tagged with: what its bodies
-   read from outside it reads, what they compute stays inside.
-3. A value *leaves* a call if a node of the call produces it and a node that is not of the call reads it, or if the graph
-   returns it.
-4. A value *enters* a call if a node of the call reads it and no node of the call produces it; initialisers do not count.
+2. A node with bodies (``If``, ``Loop``, ``Scan``) counts as one node, of the call that it is tagged with: what its
+   bodies read from outside it reads, what they compute stays inside.
+3. A value *leaves* a call if a node of the call produces it and a node that is not of the call reads it, or if the
+   graph returns it.
+4. A value *enters* a call if a node of the call reads it and no node of the call produces it; initialisers do not
+   count.
 """
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
+from itertools import pairwise
 
 import onnx_ir as ir
 
@@ -82,10 +84,10 @@ class CallTree:
     def disorder(self) -> tuple[Call, Call] | None:
         """Two calls that cannot both have run as tagged, or None: the tags describe a possible execution.
 
-        PyTorch runs one module call at a time. So within every call, its own nodes and the calls that it makes, taken as
-        wholes and in the order of their indexes, can be put into one order in which data flows forward only. A node
-        with the tag of another place usually breaks that: data would leave a call before it has begun, or come back to it
-        after it has returned.
+        PyTorch runs one module call at a time. So within every call, its own nodes and the calls that it makes, taken
+        as wholes and in the order of their indexes, can be put into one order in which data flows forward only. A node
+        with the tag of another place usually breaks that: data would leave a call before it has begun, or come back to
+        it after it has returned.
         """
         flows: dict[Frame | None, dict[Frame | ir.Node, set[Frame | ir.Node]]] = {}
         for value, readers in self._readers.items():
@@ -101,7 +103,7 @@ class CallTree:
                 flows.setdefault(source[depth - 1] if depth else None, {}).setdefault(after, set()).add(before)
         for parent, flow in flows.items():
             siblings = self._calls[parent].children if parent else self.roots
-            for earlier, later in zip(siblings, siblings[1:], strict=False):
+            for earlier, later in pairwise(siblings):
                 flow.setdefault(later.frame, set()).add(earlier.frame)
             try:
                 TopologicalSorter(flow).prepare()

@@ -3,20 +3,20 @@
 How the hierarchy is known: while TorchScript traces, ``Module._slow_forward`` asks
 ``torch.jit._trace._trace_module_map`` for the scope name of each module that is called, and the exporter writes the
 scopes into the node names. The map that torch makes there holds shortened attribute names, so names mislead; ours
-(:class:`_CallRecorder`) hands out a fresh key per *call* and keeps the table from key to call. Nothing is parsed but our
-own keys, and two calls of one module stay apart.
+(:class:`_CallRecorder`) hands out a fresh key per *call* and keeps the table from key to call. Nothing is parsed but
+our own keys, and two calls of one module stay apart.
 
 How the weights stay out: the graph is exported with ``export_params=False``, and what would have become initialisers is
-kept as the exporter's own table from name to tensor. After torch's constant folding these are views (transposed, say) of
-the memory-mapped checkpoint, so nothing is copied here; :mod:`modelexport.weights` streams them later.
+kept as the exporter's own table from name to tensor. After torch's constant folding these are views (transposed, say)
+of the memory-mapped checkpoint, so nothing is copied here; :mod:`modelexport.weights` streams them later.
 
 Bodies of ``@torch.jit.script`` functions (DeBERTa's) lose their scope when torch inlines them; :func:`_inline_calls`
-gives every inlined node the scope of its call. What torch puts in the place of an assignment to a slice has none either;
-:func:`_scope_all` gives it that of the assignment.
+gives every inlined node the scope of its call. What torch puts in the place of an assignment to a slice has none
+either; :func:`_scope_all` gives it that of the assignment.
 
-Seams of torch 2.13 used here: ``utils._export``, ``utils._setup_trace_module_map``, ``utils._trace_and_get_graph_from_model`` and
-``utils._model_to_graph`` in ``torch/onnx/_internal/torchscript_exporter/utils.py``, and
-``torch._C._jit_pass_onnx``, which they call. The same names exist since 2.9.
+Seams of torch 2.13 used here: ``_export``, ``_setup_trace_module_map``, ``_trace_and_get_graph_from_model`` and
+``_model_to_graph`` in ``torch/onnx/_internal/torchscript_exporter/utils.py``, and ``torch._C._jit_pass_onnx``, which
+they call. The same names exist since 2.9.
 """
 
 import io
@@ -147,7 +147,7 @@ def trace(
             dynamic_axes={name: dict(axes) for name, axes in dynamic_axes.items()},
             opset_version=opset,
             do_constant_folding=True,
-            training=torch.onnx.TrainingMode.PRESERVE,  # EVAL fuses BatchNorm into Conv: new weights, and a node of two modules
+            training=torch.onnx.TrainingMode.PRESERVE,  # EVAL fuses BatchNorm into Conv: one node of two modules
             keep_initializers_as_inputs=True,  # skips torch's deduplication, which compares all weights byte by byte
         )
     outputs, _ = torch.jit._flatten((captured["outputs"],))
@@ -160,7 +160,7 @@ def _torch_seams(recorder: _CallRecorder, captured: dict[str, Any]) -> Iterator[
     convert = torch._C._jit_pass_onnx
 
     def install_recorder(*_: Any) -> set[str]:
-        torch.jit._trace._trace_module_map = recorder  # type: ignore[assignment]
+        torch.jit._trace._trace_module_map = recorder
         return set()
 
     def trace_and_inline(*args: Any, **kwargs: Any) -> Any:
@@ -207,7 +207,7 @@ def _inline_calls(graph: torch._C.Graph) -> None:
 
 
 def _scope_all(convert: Callable[..., torch._C.Graph]) -> Callable[..., torch._C.Graph]:
-    """torch's pass ``convert``, from its operations to ONNX's, after which every node has a scope.
+    """Torch's pass ``convert``, from its operations to ONNX's, after which every node has a scope.
 
     The pass keeps the scope of what it converts. But for ``x[a:b] = y`` it makes nodes of its own, which compute the
     indexes for the ``ScatterND`` and are read by nothing else: each takes the scope of the node that reads it.
