@@ -62,6 +62,8 @@ class App:
                 await self._serve(exchange, entry, send)
             else:
                 await self._suffer(fault, exchange, entry, receive, send)
+        except ClientDisconnect:  # it did not even wait for its fault
+            pass
         finally:
             self.hub.journal.end(entry)
 
@@ -112,6 +114,9 @@ class App:
 
     async def _suffer(self, fault: Fault, exchange: "Exchange", entry: Entry, receive: Any, send: Any) -> None:
         transport = exchange.scope["state"]["transport"]
+        if fault.kind in ("refuse", "reset_before") or (fault.kind == "status" and fault.when == "before"):
+            async for _ in exchange.request.stream():
+                pass  # the client has sent everything when it fails: it always sees the same error
         if fault.kind == "refuse":
             transport.close()
             await _disconnected(receive)
@@ -131,9 +136,6 @@ class App:
         elif fault.kind == "status":
             if fault.when == "after":
                 await self._apply(exchange, entry)
-            else:
-                async for _ in exchange.request.stream():
-                    pass  # so that the client has sent everything when the answer comes
             response = _refusal(fault, exchange.raw_path.startswith("/_storage/"))
             entry.status = response.status_code
             await response(exchange.scope, receive, send)

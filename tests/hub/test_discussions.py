@@ -1,5 +1,6 @@
 """Pull requests and discussions with the real client, from draft to merge."""
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -230,6 +231,15 @@ def test_a_discussion_has_no_branch_and_cannot_be_merged(world: World) -> None:
     with pytest.raises(BadRequestError):
         world.owner_api.merge_pull_request(world.repo, discussion.num)
     assert world.bot_api.list_repo_refs(world.repo, include_pull_requests=True).pull_requests == []
+
+
+def test_pull_requests_opened_at_the_same_time_get_numbers_of_their_own(world: World) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        numbers = list(pool.map(world.pull_request, (f"{number}.txt" for number in range(16))))
+    assert sorted(numbers) == list(range(1, 17))
+    for number, request in enumerate(world.hub.pull_requests(world.repo), 1):
+        assert len(world.hub.commits(world.repo, f"refs/pr/{number}")[0]["changed"]) == 1
+        assert request["head"] == world.hub.commits(world.repo, f"refs/pr/{number}")[0]["sha"]
 
 
 def test_a_discussion_that_does_not_exist_is_404(world: World) -> None:

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.skipif(not PYTHON, reason="MODELEXPORT_EXPORTER_PYTHON 
 PRELUDE = """
 import json, sys
 import huggingface_hub
-from huggingface_hub import *
+from huggingface_hub import CommitOperationAdd, HfApi, hf_hub_download, snapshot_download
 assert huggingface_hub.__version__.startswith("0.36"), huggingface_hub.__version__
 api, repo = HfApi(), sys.argv[1]
 def show(value): print(json.dumps(value))
