@@ -116,7 +116,7 @@ def refuse_dtypes(dtypes: frozenset[str]) -> None:
 
 def _quantizations(config: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Every quantisation config, those of sub-models included."""
-    for key in ("quantization_config", "compression_config"):
+    for key in ("quantization_config", "compression_config", "quantization"):  # the last is MLX's
         value = config.get(key)
         if isinstance(value, dict) and value:
             yield key, value

@@ -48,13 +48,21 @@ class HeaderEntry:
     nbytes: int
 
 
+@dataclass(frozen=True)
+class Header:
+    """The tensors in the order of their data, and ``__metadata__``."""
+
+    tensors: Mapping[str, HeaderEntry]
+    metadata: Mapping[str, str]
+
+
 def torch_float_name(dtype: str) -> str | None:
     """torch's name of a safetensors dtype in which a model can compute, None for every other."""
     return _TORCH_FLOATS.get(dtype)
 
 
-def read_header(path: Path, name: str) -> dict[str, HeaderEntry]:
-    """The tensors of one safetensors file, in the order of their data.
+def read_header(path: Path, name: str) -> Header:
+    """Read and check the header of one safetensors file.
 
     Args:
         path: the file.
@@ -79,7 +87,11 @@ def read_header(path: Path, name: str) -> dict[str, HeaderEntry]:
         if 8 + length > size:
             raise _broken(name, f"it declares a header of {length} bytes and has {size} bytes in all; it is truncated")
         raw = stream.read(length)
-    return _entries(_parse(raw, name), name, data_start=8 + length, data_size=size - 8 - length)
+    content = _parse(raw, name)
+    metadata = content.pop("__metadata__", {})
+    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+        raise _broken(name, "its __metadata__ is not a map of strings")
+    return Header(_entries(content, name, data_start=8 + length, data_size=size - 8 - length), metadata)
 
 
 def _parse(raw: bytes, name: str) -> dict[str, Any]:
@@ -103,9 +115,6 @@ def _parse(raw: bytes, name: str) -> dict[str, Any]:
 
 
 def _entries(header: dict[str, Any], name: str, *, data_start: int, data_size: int) -> dict[str, HeaderEntry]:
-    metadata = header.pop("__metadata__", {})
-    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
-        raise _broken(name, "its __metadata__ is not a map of strings")
     entries = {key: _entry(key, value, name, data_start) for key, value in header.items()}
     end = data_start
     ordered = dict(sorted(entries.items(), key=lambda item: (item[1].offset, item[1].nbytes)))

@@ -23,6 +23,7 @@ _ELSEWHERE = {
     "flax_model.msgpack": "Flax",
     "rust_model.ot": "Rust",
 }
+_FRAMEWORKS = {"tf": "TensorFlow", "flax": "Flax"}
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,9 @@ def _read(folder: Folder, form: Format, names: tuple[str, ...]) -> Weights:
             with path.open("rb") as stream:
                 _not_a_pointer(stream.read(8), name)
             continue
-        for key, entry in read_header(path, name).items():
+        header = read_header(path, name)
+        _for_torch(header.metadata.get("format", "pt"), name)
+        for key, entry in header.tensors.items():
             if key in tensors:
                 raise CheckpointUnreadableError(
                     f"The tensor {key!r} is in {tensors[key].file} and in {name}, so its value is not known. "
@@ -80,6 +83,15 @@ def _read(folder: Folder, form: Format, names: tuple[str, ...]) -> Weights:
     if form == "safetensors" and not tensors:
         raise CheckpointIncompleteError(f"{', '.join(names)} holds no tensors. Upload the trained weights.")
     return Weights(form, tuple(files), tensors)
+
+
+def _for_torch(framework: str, name: str) -> None:
+    """MLX stores what torch stores; the others have layouts of their own."""
+    if framework not in ("pt", "mlx"):
+        raise CheckpointIncompleteError(
+            f"{name} was saved for {_FRAMEWORKS.get(framework, framework)}, which names and lays out weights in another way. "
+            "Convert it with transformers (`from_pretrained(..., from_tf=True)` or `from_flax=True`) and save the model."
+        )
 
 
 def _not_a_pointer(head: bytes, name: str) -> None:
