@@ -18,7 +18,7 @@ from modelexport.plan import GraphPlan
 _SHORT = "Hello!"
 _PLAIN = "The quick brown fox jumps over the lazy dog, and 42 others watch."
 _UNICODE = "Zoë paid 3,50 € for a crème brûlée — 東京 is far away \U0001f680."
-_LONG = " ".join([_PLAIN, _UNICODE] * 8)
+LONG = " ".join([_PLAIN, _UNICODE] * 8)
 _LONGEST = 97  # tokens; an odd number that no model's position table is too short for but tiny ones
 
 
@@ -34,7 +34,7 @@ class Shape:
 
 SHAPES = (
     Shape("batch 1, short", 1, 5, (_SHORT,)),
-    Shape("batch 1, long", 1, 45, (_LONG,)),
+    Shape("batch 1, long", 1, 45, (LONG,)),
     Shape("batch 3, padded", 3, 23, (_SHORT, _PLAIN, _UNICODE)),
 )
 
@@ -76,11 +76,11 @@ def make_cases(plan: GraphPlan, preprocessors: Preprocessors, onnx_inputs: Seque
     """
     cases = []
     for shape in SHAPES:
-        _seed()
+        seed()
         given = dict(_from_preprocessors(plan, preprocessors, shape))
         length = next((value.shape[1] for name, value in given.items() if name.endswith("input_ids")), shape.length)
         dummies = plan.config.generate_dummy_inputs(
-            framework="pt", batch_size=shape.batch, sequence_length=min(length, _positions(plan))
+            framework="pt", batch_size=shape.batch, sequence_length=min(length, positions(plan))
         )
         taken = set()
         for name, value in given.items():
@@ -89,16 +89,17 @@ def make_cases(plan: GraphPlan, preprocessors: Preprocessors, onnx_inputs: Seque
                 taken.add(name)
         if "input_ids" not in taken and shape.batch > 1:
             _pad(dummies)
-        feeds = _feeds(plan.config, dummies, onnx_inputs)
         inputs = plan.config.rename_ambiguous_inputs(dict(dummies))
-        cases.append(Case(shape.name, inputs, feeds, frozenset(taken)))
+        cases.append(Case(shape.name, inputs, feeds(plan.config, dummies, onnx_inputs), frozenset(taken)))
     return cases
 
 
-def _from_preprocessors(plan: GraphPlan, preprocessors: Preprocessors, shape: Shape) -> Iterator[tuple[str, torch.Tensor]]:
+def _from_preprocessors(
+    plan: GraphPlan, preprocessors: Preprocessors, shape: Shape
+) -> Iterator[tuple[str, torch.Tensor]]:
     wanted = plan.config.inputs
     if preprocessors.tokenizer is not None and "input_ids" in wanted:
-        encoded = _tokenize(preprocessors.tokenizer, shape.texts, _positions(plan))
+        encoded = _tokenize(preprocessors.tokenizer, shape.texts, positions(plan))
         vocabulary = getattr(plan.config._normalized_config, "vocab_size", None)
         if encoded is not None and (vocabulary is None or int(encoded["input_ids"].max()) < vocabulary):
             yield from encoded.items()
@@ -146,28 +147,30 @@ def _pad(dummies: dict[str, Any]) -> None:
         dummies["attention_mask"] = mask
 
 
-def _feeds(config: OnnxConfig, dummies: Mapping[str, Any], onnx_inputs: Sequence[str]) -> dict[str, np.ndarray]:
+def feeds(config: OnnxConfig, dummies: Mapping[str, Any], onnx_inputs: Sequence[str]) -> dict[str, np.ndarray]:
     """Flatten as Optimum does in its own validation (``optimum/exporters/onnx/convert.py``, ``_run_validation``)."""
     renamed = config.rename_ambiguous_inputs(dict(dummies))
-    feeds: dict[str, np.ndarray] = {}
+    flat: dict[str, np.ndarray] = {}
     for name, value in config.generate_dummy_inputs_for_validation(renamed, list(onnx_inputs)).items():
         if isinstance(value, (list, tuple)):
             parts = config.flatten_output_collection_property(name, value)
-            feeds.update({part: tensor.numpy() for part, tensor in parts.items()})
+            flat.update({part: tensor.numpy() for part, tensor in parts.items()})
         elif isinstance(value, dict):
-            feeds.update({part: tensor.numpy() for part, tensor in value.items()})
+            flat.update({part: tensor.numpy() for part, tensor in value.items()})
         else:
-            feeds[name] = value.numpy()
-    return {name: np.ascontiguousarray(feeds[name]) for name in onnx_inputs if name in feeds}
+            flat[name] = value.numpy()
+    return {name: np.ascontiguousarray(flat[name]) for name in onnx_inputs if name in flat}
 
 
-def _positions(plan: GraphPlan) -> int:
+def positions(plan: GraphPlan) -> int:
     """Tokens that the model's position table holds; some tables (RoBERTa's) start counting behind the padding id."""
     config = plan.config._config
-    for part in (config, getattr(config, "text_config", None)):
-        limit = getattr(part, "max_position_embeddings", None)
-        if isinstance(limit, int) and limit > 4:
-            return limit - 2
+    names = ("max_position_embeddings", "n_positions", "max_target_positions", "max_seq_len", "seq_length")
+    for part in (getattr(config, "decoder", None), getattr(config, "text_config", None), config):
+        limits = [getattr(part, name, None) for name in names] if part is not None else []
+        known = [limit for limit in limits if isinstance(limit, int) and limit > 4]
+        if known:
+            return min(known) - 2
     return 1 << 30
 
 
@@ -186,7 +189,7 @@ def _sound(rate: int, seed: int) -> np.ndarray:
     return (np.sin(2 * np.pi * 440 * time) * 0.5 + noise).astype(np.float32)
 
 
-def _seed() -> None:
+def seed() -> None:
     """Optimum's generators draw from the global generators of torch and numpy."""
     torch.manual_seed(0)
-    np.random.seed(0)  # noqa: NPY002  they use the legacy generator
+    np.random.seed(0)

@@ -7,16 +7,19 @@ once: by Optimum, whose sessions the parity runs use too.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
 
-from modelexport import optimum_check, parity
+from modelexport import generation, optimum_check, parity
 from modelexport.contract.errors import OptimumLoadFailedError
 from modelexport.contract.events import Progress, Stage, StageName
 from modelexport.contract.manifest import OptimumCheck, ParityResult
+from modelexport.generation import PromptFile
 from modelexport.isolation import Emit
-from modelexport.parity import ReferenceFile
+from modelexport.references import References
+from modelexport.session import session_options
 
 
 @dataclass(frozen=True)
@@ -27,11 +30,10 @@ class Checked:
     optimum: OptimumCheck
 
 
-def check(folder: Path, references: Mapping[str, ReferenceFile], model_class: type, atol: float, emit: Emit) -> Checked:
+def check(folder: Path, references: References, model_class: type, atol: float, emit: Emit) -> Checked:
     """Compare every graph in ``folder`` with its reference outputs, through Optimum and below it.
 
     Args:
-        references: by name of the ONNX file.
         model_class: the ``ORTModelForX`` of the task.
         atol: largest absolute difference allowed.
 
@@ -41,18 +43,22 @@ def check(folder: Path, references: Mapping[str, ReferenceFile], model_class: ty
     """
     optimum_check.forbid_network()
     emit(Stage(stage=StageName.CHECK, detail=model_class.__name__))
-    model = optimum_check.load(folder, model_class, frozenset(references))
+    model = optimum_check.load(folder, model_class, frozenset(references.calls))
     sessions = optimum_check.sessions(model)
     results: list[ParityResult] = []
     worst = 0.0
-    for file, references_of_file in references.items():
+    for file, references_of_file in references.calls.items():
         session = sessions.get(Path(file).stem) or _session(folder / file)
         for number, (case, feeds, expected) in enumerate(references_of_file.load()):
             results += parity.compare(session, file, case, feeds, expected, atol)
-            if len(references) == 1:
+            if references.prompts is None and len(references.calls) == 1:
                 worst = max(worst, _through_optimum(model, feeds, expected))
             emit(Progress(stage=StageName.CHECK, done=number + 1, total=len(results), unit="cases"))
     parity.require(results)
+    if references.prompts is not None:
+        generated, worst = _generate(model, references.prompts, list(references.calls)[-1], atol)
+        results += generated
+        generation.require(generated)
     if worst > atol:
         raise OptimumLoadFailedError(
             f"{model_class.__name__} runs the graph but returns other numbers than PyTorch: they differ by {worst:.3g}, "
@@ -60,6 +66,16 @@ def check(folder: Path, references: Mapping[str, ReferenceFile], model_class: ty
         )
     opened = tuple(sorted(path.name for path in optimum_check.loaded_files(model)))
     return Checked(tuple(results), OptimumCheck(model_class=model_class.__name__, files=opened, max_abs=worst))
+
+
+def _generate(model: Any, prompts: PromptFile, graph: str, atol: float) -> tuple[list[ParityResult], float]:
+    results, worst = [], 0.0
+    for prompt in prompts.load():
+        for use_cache in (True, False) if model.can_use_cache else (False,):
+            result, difference = generation.compare(model, prompt, graph, atol, use_cache=use_cache)
+            results.append(result)
+            worst = max(worst, difference)
+    return results, worst
 
 
 def _through_optimum(model: object, feeds: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarray]) -> float:
@@ -74,6 +90,4 @@ def _through_optimum(model: object, feeds: Mapping[str, np.ndarray], expected: M
 
 
 def _session(path: Path) -> onnxruntime.InferenceSession:
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    return onnxruntime.InferenceSession(path, sess_options=options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(path, sess_options=session_options(), providers=["CPUExecutionProvider"])

@@ -18,14 +18,27 @@ from typing import Any
 import numpy as np
 import onnx
 import onnx_ir as ir
+import torch
 from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 from rich.console import Console
 from rich.table import Table
 from transformers import AutoConfig
 
-from modelexport import bridge, checkpoint, folder as folders, isolation, optimum_check, parity, preprocessors, source
+from modelexport import (
+    bridge,
+    checkpoint,
+    isolation,
+    optimum_check,
+    parity,
+    preprocessors,
+    references,
+    source,
+)
+from modelexport import (
+    folder as folders,
+)
 from modelexport import task as tasks
-from modelexport.cases import Preprocessors, make_cases
+from modelexport.cases import Preprocessors
 from modelexport.check import Checked, check
 from modelexport.contract.errors import (
     ConfigInvalidError,
@@ -36,13 +49,12 @@ from modelexport.contract.errors import (
     UnsupportedArchitectureError,
 )
 from modelexport.contract.manifest import Manifest
+from modelexport.generation import CacheSettings
 from modelexport.htp.tags import Tag, all_nodes
 from modelexport.isolation import Emit
 from modelexport.load import load_model
-from modelexport.parity import ReferenceFile
-from modelexport.plan import plan
-
-import torch
+from modelexport.plan import DECODER, DECODER_MERGED, DECODER_WITH_PAST, plan
+from modelexport.references import Interface, References
 
 
 @dataclass(frozen=True)
@@ -115,7 +127,9 @@ def check_folder(folder: Path, *, task: str | None, against: str | None, atol: f
 def show(findings: Findings) -> None:
     """Print the findings for a person."""
     console = Console(highlight=False)
-    console.print(f"[green]✓[/] {findings.model_class} loads {', '.join(findings.files)} from {findings.folder} and runs it")
+    console.print(
+        f"[green]✓[/] {findings.model_class} loads {', '.join(findings.files)} from {findings.folder} and runs it"
+    )
     if findings.manifest:
         console.print("[green]✓[/] all files are as the manifest lists them")
     if findings.tagged:
@@ -152,7 +166,9 @@ def _require_external_data(file: Path) -> None:
     try:
         proto = onnx.load(file, load_external_data=False)
     except Exception as error:
-        raise FolderInvalidError(f"{file} is not a complete ONNX file: {type(error).__name__}. Download it again.") from error
+        raise FolderInvalidError(
+            f"{file} is not a complete ONNX file: {type(error).__name__}. Download it again."
+        ) from error
     for tensor in proto.graph.initializer:
         if not uses_external_data(tensor):
             continue
@@ -173,7 +189,9 @@ def _require_listed(folder: Path, manifest: Manifest) -> None:
     for entry in manifest.files:
         path = folder / entry.path
         if not path.is_file():
-            raise FolderInvalidError(f"{entry.path} is listed in the manifest but missing in {folder}. Download it again.")
+            raise FolderInvalidError(
+                f"{entry.path} is listed in the manifest but missing in {folder}. Download it again."
+            )
         with path.open("rb") as stream:
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
         if digest != entry.sha256:
@@ -197,7 +215,9 @@ def _load_and_run(folder: Path, model_class: type, names: tuple[str, ...], emit:
     model = optimum_check.load(folder, model_class, frozenset(names))
     makers = preprocessors.load(folder)
     inputs = _example(makers)
-    if inputs:
+    if inputs and hasattr(model, "generate"):
+        optimum_check.generate(model, inputs)
+    elif inputs:
         wanted = {item.name for session in optimum_check.sessions(model).values() for item in session.get_inputs()}
         outputs = optimum_check.forward(model, {name: value for name, value in inputs.items() if name in wanted})
         _require_finite(outputs)
@@ -216,39 +236,49 @@ def _example(makers: Preprocessors) -> dict[str, np.ndarray]:
 def _require_finite(outputs: dict[str, np.ndarray]) -> None:
     for name, value in outputs.items():
         if value.dtype.kind == "f" and np.isnan(value).any():
-            raise OptimumLoadFailedError(f"Optimum runs the model, but its output {name!r} contains NaN on a plain input.")
+            raise OptimumLoadFailedError(
+                f"Optimum runs the model, but its output {name!r} contains NaN on a plain input."
+            )
 
 
 def _compare(folder: Path, against: str, task: str, model_class: type, atol: float | None) -> Checked:
     original, _, _ = source.locate(against, None)
     with tempfile.TemporaryDirectory(prefix="modelexport-") as scratch:
         read = checkpoint.read(original)
-        references, dtype = isolation.run(_references, read, task, folder, Path(scratch), emit=_silent)
+        made, dtype = isolation.run(_references, read, task, folder, Path(scratch), emit=_silent)
         tolerance = atol if atol is not None else parity.TOLERANCE[dtype]
-        return isolation.run(check, folder, references, model_class, tolerance, emit=_silent)
+        return isolation.run(check, folder, made, model_class, tolerance, emit=_silent)
 
 
 def _references(
     read: checkpoint.Checkpoint, task: str, folder: Path, scratch: Path, emit: Emit
-) -> tuple[dict[str, ReferenceFile], str]:
+) -> tuple[References, str]:
     (prepared_folder := scratch / "prepared").mkdir()
     prepared = bridge.prepare(read, prepared_folder)
     loaded = load_model(prepared, read, task, torch.float32)
+    settings = CacheSettings(loaded.model)
     makers = preprocessors.load(prepared.folder)
-    references = {}
-    for graph in plan(loaded.model, task, list(makers)):
-        path = folder / f"{graph.name}.onnx"
-        if not path.is_file():
-            raise FolderInvalidError(f"{path.name} is missing in {folder}; the task {task!r} needs it.")
-        proto = onnx.load(path, load_external_data=False).graph
-        outputs = [value.name for value in proto.output]
-        triples = [
-            (case.name, case.feeds, parity.reference(graph, case, outputs))
-            for case in make_cases(graph, makers, [value.name for value in proto.input])
-        ]
-        references[path.name] = ReferenceFile(scratch / f"{graph.name}.npz")
-        references[path.name].save(triples)
-    return references, "float32"
+    plans = plan(loaded.model, task, list(makers))
+    published: dict[str, dict[str, tuple[object, ...]]] = {}
+    interfaces = {}
+    for graph in plans:
+        stem = _stem(folder, graph.name)
+        model = ir.load(folder / f"{stem}.onnx").graph
+        published[stem] = {str(value.name): tuple(value.shape or ()) for value in model.inputs}
+        outputs = [str(value.name) for value in model.outputs]
+        if graph.name == DECODER_WITH_PAST:  # in a merged decoder its branch returns no encoder keys and values
+            outputs = [name for name in outputs if ".encoder." not in name]
+        interfaces[graph.name] = Interface(tuple(published[stem]), tuple(outputs))
+    return references.make(plans, interfaces, published, makers, loaded.model, settings, task, scratch), "float32"
+
+
+def _stem(folder: Path, name: str) -> str:
+    """The file that holds the graph ``name``: the merged decoder where there is one, as Optimum prefers it."""
+    stems = [DECODER_MERGED, name] if name in (DECODER, DECODER_WITH_PAST) else [name]
+    for stem in stems:
+        if (folder / f"{stem}.onnx").is_file():
+            return stem
+    raise FolderInvalidError(f"{name}.onnx is missing in {folder}; the task needs it.")
 
 
 def _silent(_: object) -> None:

@@ -10,22 +10,24 @@ from pathlib import Path
 
 import onnx_ir as ir
 import torch
+from transformers import PretrainedConfig
 
 import modelexport.weights as weights
-from modelexport import graph, preprocessors
+from modelexport import merge, preprocessors, references
 from modelexport.bridge import Prepared
-from modelexport.cases import Preprocessors, make_cases
 from modelexport.checkpoint import Checkpoint
-from modelexport.contract.errors import CheckpointIncompleteError, ExportFailedError
+from modelexport.contract.errors import CheckpointIncompleteError
 from modelexport.contract.events import Note, Progress, Stage, StageName
 from modelexport.contract.manifest import Graph, ModuleNode, Options, Tensor
+from modelexport.generation import CacheSettings
 from modelexport.htp.hierarchy import Hierarchy
 from modelexport.htp.tags import Origin, Tag, all_nodes
-from modelexport.htp.trace import trace
 from modelexport.isolation import Emit
 from modelexport.load import load_model
-from modelexport.parity import ReferenceFile, reference
-from modelexport.plan import GraphPlan, opset_of, plan
+from modelexport.patches import empty_cache
+from modelexport.plan import DECODER, DECODER_MERGED, DECODER_WITH_PAST, opset_of, plan
+from modelexport.references import Interface, References
+from modelexport.tracing import trace_graph
 from modelexport.weights import Written
 
 
@@ -35,7 +37,7 @@ class Converted:
 
     graphs: tuple[Graph, ...]
     files: tuple[Written, ...]
-    references: Mapping[str, ReferenceFile]
+    references: References
     opset: int
     architecture: str
     dtype: str
@@ -54,65 +56,70 @@ def convert(
     emit(Stage(stage=StageName.LOAD, detail=f"{checkpoint.nbytes / 1e6:,.0f} MB of weights"))
     name = "float32" if options.dtype == "float32" else checkpoint.dtype
     loaded = load_model(prepared, checkpoint, task, getattr(torch, name))
+    settings = CacheSettings(loaded.model)
     for note in loaded.notes:
         emit(Note(message=note))
     makers = preprocessors.load(prepared.folder)
     plans = plan(loaded.model, task, list(makers))
     opset = opset_of(plans, options.opset)
     hierarchy = Hierarchy(loaded.model)
-    graphs, files, references = [], [], {}
+    models = {}
     for graph_plan in plans:
-        file = f"{graph_plan.name}.onnx"
-        emit(Stage(stage=StageName.TRACE, detail=file))
-        model = _trace(graph_plan, hierarchy, opset, emit)
+        emit(Stage(stage=StageName.TRACE, detail=f"{graph_plan.name}.onnx"))
+        models[graph_plan.name] = trace_graph(graph_plan, hierarchy, opset, emit)
+    interfaces = {name: _interface(model) for name, model in models.items()}
+    published = _merge(models, hierarchy)
+    notes = (*loaded.notes, *_fit_optimum(published, loaded.model.config))
+    graphs, files = [], []
+    for stem, model in published.items():
         _require_trained(model, loaded.uninitialised)
-        files += _write(model, folder / file, emit)
-        graphs.append(_describe(model, file, hierarchy))
-        references[file] = _reference(graph_plan, makers, model, scratch / f"{graph_plan.name}.npz")
+        files += _write(model, folder / f"{stem}.onnx", emit)
+        graphs.append(_describe(model, f"{stem}.onnx", hierarchy))
+    shapes = {
+        stem: {str(value.name): tuple(value.shape or ()) for value in model.graph.inputs}
+        for stem, model in published.items()
+    }
+    made = references.make(plans, interfaces, shapes, makers, loaded.model, settings, task, scratch)
     return Converted(
         graphs=tuple(graphs),
         files=tuple(files),
-        references=references,
+        references=made,
         opset=opset,
         architecture=type(loaded.model).__name__,
         dtype=name,
-        notes=loaded.notes,
+        notes=notes,
     )
 
 
-def _trace(graph_plan: GraphPlan, hierarchy: Hierarchy, opset: int, emit: Emit) -> ir.Model:
-    config, model = graph_plan.config, graph_plan.model
-    torch.manual_seed(0)
-    inputs = config.rename_ambiguous_inputs(config.generate_dummy_inputs(framework="pt"))
-    try:
-        with config.patch_model_for_export(model, model_kwargs={}):
-            axes = {**graph_plan.inputs, **graph_plan.outputs}
-            traced = trace(
-                model,
-                inputs,
-                hierarchy=hierarchy,
-                input_names=list(graph_plan.inputs),
-                output_names=list(graph_plan.outputs),
-                dynamic_axes=axes,
-                opset=opset,
+def _interface(model: ir.Model) -> Interface:
+    graph = model.graph
+    return Interface(
+        tuple(str(value.name) for value in graph.inputs), tuple(str(value.name) for value in graph.outputs)
+    )
+
+
+def _merge(models: Mapping[str, ir.Model], hierarchy: Hierarchy) -> dict[str, ir.Model]:
+    """The graphs to publish: the decoders without and with cache become one."""
+    published = dict(models)
+    if {DECODER, DECODER_WITH_PAST} <= models.keys():
+        tag = merge.root_tag(hierarchy.infos[""].tag)
+        published[DECODER_MERGED] = merge.merge(published.pop(DECODER), published.pop(DECODER_WITH_PAST), tag)
+    return published
+
+
+def _fit_optimum(models: Mapping[str, ir.Model], config: PretrainedConfig) -> tuple[str, ...]:
+    """Let Optimum's classes make their first call; returns notes for what had to change."""
+    for stem, model in models.items():
+        causal = stem != DECODER_MERGED
+        if not any(str(value.name).startswith("past_key_values.") for value in model.graph.inputs):
+            continue
+        empty = empty_cache.of_optimum(config, causal=causal)
+        if empty_cache.AcceptEmptyCache(empty, causal=causal)(model).modified:
+            return (
+                f"Optimum starts generating with an empty cache of {empty.heads} heads of size {empty.key_size}, which this model "
+                "does not have; the graph accepts it. With CUDA, pass use_io_binding=False.",
             )
-    except (torch.onnx.errors.OnnxExporterError, RuntimeError, ValueError, TypeError, IndexError) as error:
-        if "not enough memory" in str(error):
-            raise
-        first_line = (str(error).strip() or "no message").splitlines()[0]
-        raise ExportFailedError(
-            f"torch cannot trace {type(model).__name__} to ONNX opset {opset}: {type(error).__name__}: {first_line}. "
-            "Run with --verbose for the whole story, and please report the model."
-        ) from error
-    emit(Stage(stage=StageName.PROJECT, detail=f"{len(traced.calls):,} module calls"))
-    onnx_model = graph.build(traced, hierarchy, model.state_dict(keep_vars=True), axes)
-    untagged = graph.untagged(onnx_model)
-    if untagged:
-        raise ExportFailedError(
-            f"{len(untagged)} nodes of {graph_plan.name} belong to no module that was called ({untagged[0]}, ...). "
-            "Please report the model: every node must say where it comes from."
-        )
-    return onnx_model
+    return ()
 
 
 def _require_trained(model: ir.Model, uninitialised: tuple[str, ...]) -> None:
@@ -137,17 +144,6 @@ def _write(model: ir.Model, path: Path, emit: Emit) -> list[Written]:
     return weights.write(model, path, progress)
 
 
-def _reference(graph_plan: GraphPlan, makers: Preprocessors, model: ir.Model, path: Path) -> ReferenceFile:
-    inputs = [str(value.name) for value in model.graph.inputs]
-    outputs = [str(value.name) for value in model.graph.outputs]
-    triples = []
-    for case in make_cases(graph_plan, makers, inputs):
-        triples.append((case.name, case.feeds, reference(graph_plan, case, outputs)))
-    file = ReferenceFile(path)
-    file.save(triples)
-    return file
-
-
 def _describe(model: ir.Model, file: str, hierarchy: Hierarchy) -> Graph:
     tags = [tag for tag in map(Tag.read, all_nodes(model)) if tag is not None]
     owners = Counter(tag.module for tag in tags)
@@ -159,7 +155,9 @@ def _describe(model: ir.Model, file: str, hierarchy: Hierarchy) -> Graph:
         traced=sum(tag.origin is Origin.TRACED for tag in tags),
         inferred=sum(tag.origin is Origin.INFERRED for tag in tags),
         modules=tuple(
-            ModuleNode(path=info.path, type=info.type, nodes=owners[info.path]) for info in hierarchy if info.path in owners
+            ModuleNode(path=info.path, type=info.type, nodes=owners[info.path])
+            for info in hierarchy
+            if info.path in owners
         ),
     )
 

@@ -77,7 +77,7 @@ def _export(source: Path, folder: Path, scratch: Path, options: Options, origin:
     emit(Stage(stage=StageName.BUNDLE))
     bundled = bundle(read, prepared, folder)
     atol = options.atol if options.atol is not None else TOLERANCE[converted.dtype]
-    checked = isolation.run(check, folder, dict(converted.references), model_class, atol, emit=emit)
+    checked = isolation.run(check, folder, converted.references, model_class, atol, emit=emit)
     notes = (*prepared.notes, *converted.notes, *bundled.notes)
     return _manifest(read, folder, options, origin, chosen, converted, checked, notes)
 

@@ -16,6 +16,8 @@ import onnxruntime
 import torch
 
 from modelexport.contract.errors import OptimumLoadFailedError
+from modelexport.plan import DECODER, DECODER_MERGED, DECODER_WITH_PAST
+from modelexport.session import session_options
 
 _SESSION_HOLDERS = ("session", "encoder", "decoder", "decoder_with_past", "vision_encoder", "text_encoder")
 
@@ -29,13 +31,15 @@ def load(folder: Path, model_class: type, files: frozenset[str]) -> Any:
     Raises:
         OptimumLoadFailedError: it did not load, or loaded something else.
     """
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
+    options = session_options()
+    arguments: dict[str, Any] = {"local_files_only": True, "session_options": options, "trust_remote_code": False}
+    if f"{DECODER}.onnx" in files and not files & {f"{DECODER_MERGED}.onnx", f"{DECODER_WITH_PAST}.onnx"}:
+        arguments["use_cache"] = False
     try:
         with _quiet():
-            model = model_class.from_pretrained(  # type: ignore[attr-defined]
-                folder, local_files_only=True, session_options=options, trust_remote_code=False
-            )
+            model = model_class.from_pretrained(folder, **arguments)  # type: ignore[attr-defined]
+            if hasattr(model, "generate") and not model.can_use_cache and "use_cache" not in arguments:
+                model = model_class.from_pretrained(folder, **arguments, use_cache=False)  # type: ignore[attr-defined]
     except Exception as error:
         raise OptimumLoadFailedError(
             f"{model_class.__name__}.from_pretrained failed on {folder}: {type(error).__name__}: {_first_line(error)} "
@@ -83,6 +87,21 @@ def forward(model: Any, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray
             f"{type(error).__name__}: {_first_line(error)}"
         ) from error
     return {name: np.asarray(value) for name, value in outputs.items() if isinstance(value, (torch.Tensor, np.ndarray))}
+
+
+def generate(model: Any, inputs: Mapping[str, np.ndarray]) -> None:
+    """Let an ORTModel generate a few tokens.
+
+    Raises:
+        OptimumLoadFailedError: it loaded, but cannot generate.
+    """
+    try:
+        with _quiet():
+            model.generate(**{name: torch.from_numpy(value) for name, value in inputs.items()}, max_new_tokens=3)
+    except Exception as error:
+        raise OptimumLoadFailedError(
+            f"{type(model).__name__} loads the folder but cannot generate text: {type(error).__name__}: {_first_line(error)}"
+        ) from error
 
 
 def forbid_network() -> None:

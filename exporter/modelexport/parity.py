@@ -7,11 +7,11 @@ Between them go plain arrays on disk (:class:`ReferenceFile`).
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
-import torch
 
+from modelexport import pytorch
 from modelexport.cases import Case
 from modelexport.contract.errors import ExportFailedError, ParityFailedError
 from modelexport.contract.manifest import ParityResult
@@ -32,19 +32,16 @@ class Session(Protocol):
     def run(self, output_names: Sequence[str], input_feed: Mapping[str, np.ndarray]) -> list[np.ndarray]: ...
 
 
-@torch.no_grad()
 def reference(plan: GraphPlan, case: Case, output_names: Sequence[str]) -> dict[str, np.ndarray]:
     """What the PyTorch model returns on ``case``, by ONNX output name.
 
     The model is the *unpatched* one wherever it returns the graph's outputs by itself; only where Optimum's patches define
-    the outputs (a flattened KV cache) does it run patched.
+    the outputs does it run patched.
     """
-    outputs = None
-    if not any(isinstance(value, (list, tuple)) for value in case.inputs.values()):
-        outputs = _by_onnx_name(plan, plan.model(**case.inputs))
-    if outputs is None or not set(output_names) <= outputs.keys():
-        with plan.config.patch_model_for_export(plan.model, model_kwargs={}):
-            outputs = _by_onnx_name(plan, plan.model(**case.inputs))
+    outputs = pytorch.by_onnx_name(plan, pytorch.call(plan, case.inputs))
+    if not set(output_names) <= outputs.keys():
+        with plan.patched():
+            outputs = pytorch.by_onnx_name(plan, pytorch.call(plan, case.inputs))
     missing = set(output_names) - outputs.keys()
     if missing:
         raise ExportFailedError(
@@ -54,22 +51,13 @@ def reference(plan: GraphPlan, case: Case, output_names: Sequence[str]) -> dict[
     return {name: np.array(outputs[name].numpy(), copy=True) for name in output_names}
 
 
-def _by_onnx_name(plan: GraphPlan, outputs: Mapping[str, Any]) -> dict[str, torch.Tensor]:
-    """Flatten as Optimum does (``optimum/exporters/onnx/convert.py``, ``_run_validation``)."""
-    flat: dict[str, torch.Tensor] = {}
-    renames = plan.config.torch_to_onnx_output_map
-    for name, value in outputs.items():
-        name = renames.get("present" if name == "past_key_values" else name, name)
-        name = "present" if name == "past_key_values" else name
-        if isinstance(value, torch.Tensor):
-            flat[name] = value
-        elif isinstance(value, (list, tuple)) and value:
-            flat.update(plan.config.flatten_output_collection_property(name, value))
-    return {name: value for name, value in flat.items() if isinstance(value, torch.Tensor)}
-
-
 def compare(
-    session: Session, graph: str, case: str, feeds: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarray], atol: float
+    session: Session,
+    graph: str,
+    case: str,
+    feeds: Mapping[str, np.ndarray],
+    expected: Mapping[str, np.ndarray],
+    atol: float,
 ) -> list[ParityResult]:
     """Run one case in ONNX Runtime and compare every output.
 

@@ -4,10 +4,13 @@ A plan is one ONNX file to be: the module to trace and the OnnxConfig that knows
 encoder-decoders several.
 """
 
-from collections.abc import Mapping, Sequence
+import inspect
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import optimum.exporters.onnx.model_configs  # noqa: F401  registers the ONNX configs with the TasksManager
 import torch
 from optimum.exporters.onnx.base import OnnxConfig
 from optimum.exporters.onnx.utils import _get_submodels_and_onnx_configs
@@ -18,6 +21,10 @@ from modelexport.contract.errors import UnsupportedArchitectureError
 
 Axes = Mapping[str, Mapping[int, str]]
 """Per input or output of a graph: axis number -> axis name."""
+
+ENCODER, DECODER, DECODER_WITH_PAST = "encoder_model", "decoder_model", "decoder_with_past_model"
+DECODER_MERGED = "decoder_model_merged"
+"""Names of the graphs of an encoder-decoder (``optimum/exporters/onnx/constants.py``)."""
 
 _FLOAT_NAMES = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16"}
 
@@ -45,6 +52,38 @@ class GraphPlan:
     def outputs(self) -> Axes:
         """Outputs in order, with their dynamic axes."""
         return self.config.outputs  # type: ignore[no-any-return]
+
+    @property
+    def returns_cache(self) -> bool:
+        """Whether the graph returns a KV cache."""
+        return self.name != ENCODER and bool(getattr(self.config, "use_past", False))
+
+    @property
+    def takes_cache(self) -> bool:
+        """Whether the graph has a KV cache among its inputs."""
+        return bool(getattr(self.config, "use_past_in_inputs", False))
+
+    @property
+    def is_decoder_of_pair(self) -> bool:
+        """Whether the graph is the decoder of an encoder-decoder: it reads an encoder's output."""
+        return self.name in (DECODER, DECODER_WITH_PAST)
+
+    @property
+    def is_causal(self) -> bool:
+        """Whether the graph predicts the next token of a text by itself."""
+        return self.name == "model" and self.config.task == "text-generation"
+
+    @contextmanager
+    def patched(self) -> Iterator[None]:
+        """The module as Optimum traces it.
+
+        Numbers that ``forward`` takes as an option (``logits_to_keep=0``) are fixed at their default: torch 2.13 would
+        make graph inputs of them.
+        """
+        parameters = inspect.signature(self.model.forward).parameters
+        numbers = {name: item.default for name, item in parameters.items() if type(item.default) in (int, float)}
+        with self.config.patch_model_for_export(self.model, model_kwargs=numbers):
+            yield
 
 
 def plan(model: PreTrainedModel, task: str, preprocessors: Sequence[Any] = ()) -> list[GraphPlan]:

@@ -26,7 +26,7 @@ def load(folder: Path) -> Preprocessors:
     if names & {"tokenizer_config.json", *_VOCABULARIES} or any(name.endswith(".model") for name in names):
         tokenizer = _load(AutoTokenizer.from_pretrained, folder, "tokenizer")
     config = _processor_config(folder)
-    if "image_processor_type" in config or "image_mean" in config or "do_normalize" in config and "size" in config:
+    if "image_processor_type" in config or "image_mean" in config or ("do_normalize" in config and "size" in config):
         image_processor = _load(AutoImageProcessor.from_pretrained, folder, "image processor", use_fast=False)
     elif "feature_extractor_type" in config or "sampling_rate" in config:
         feature_extractor = _load(AutoFeatureExtractor.from_pretrained, folder, "feature extractor")

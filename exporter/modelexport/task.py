@@ -7,7 +7,7 @@ import difflib
 from collections.abc import Mapping
 from typing import Any
 
-import optimum.exporters.onnx.model_configs  # noqa: F401  registers the ONNX configs with the TasksManager
+import optimum.exporters.onnx.model_configs
 import optimum.onnxruntime
 import transformers
 from optimum.exporters.tasks import TasksManager
@@ -37,7 +37,7 @@ def resolve(model_type: str, architectures: tuple[str, ...], *, requested: str |
         task = TasksManager.map_from_synonym(requested)
         _require_known(requested, task.removesuffix(WITH_PAST))
     else:
-        found = _of_architectures(architectures) or _of_pipeline_tag(pipeline_tag)
+        found = _of_architectures(architectures, supported) or _of_pipeline_tag(pipeline_tag)
         if found is None:
             raise TaskUnknownError(
                 f"The task of this model could not be found: architectures {list(architectures)}, pipeline tag "
@@ -79,7 +79,9 @@ def ort_model_class(task: str, architectures: tuple[str, ...]) -> type | None:
     names = (loaders,) if isinstance(loaders, str) else loaders
     if len(names) > 1:
         names = tuple(name for name in names if _knows(name, architectures)) or names
-    classes = [getattr(optimum.onnxruntime, name) for name in dir(optimum.onnxruntime) if name.startswith("ORTModelFor")]
+    classes = [
+        getattr(optimum.onnxruntime, name) for name in dir(optimum.onnxruntime) if name.startswith("ORTModelFor")
+    ]
     for name in names:
         for candidate in classes:
             own = vars(candidate).get("auto_model_class")  # ORTModelForCustomTasks inherits its
@@ -89,13 +91,11 @@ def ort_model_class(task: str, architectures: tuple[str, ...]) -> type | None:
 
 
 def _knows(auto_class: str, architectures: tuple[str, ...]) -> bool:
+    """Whether one of the architectures belongs to ``auto_class``; by name, so that no model's code is imported."""
     mapping = getattr(getattr(transformers, auto_class, None), "_model_mapping", None)
-    known = {name for model in (mapping.values() if mapping else ()) for name in _class_names(model)}
+    entries = mapping._model_mapping.values() if mapping is not None else ()
+    known = {name for entry in entries for name in ((entry,) if isinstance(entry, str) else entry)}
     return bool(known.intersection(architectures))
-
-
-def _class_names(models: Any) -> tuple[str, ...]:
-    return tuple(model.__name__ for model in (models if isinstance(models, tuple) else (models,)))
 
 
 def _require_known(requested: str, task: str) -> None:
@@ -106,15 +106,24 @@ def _require_known(requested: str, task: str) -> None:
         raise TaskUnknownError(f"{requested!r} is not a task.{hint} The tasks are: {', '.join(known)}.")
 
 
-def _of_architectures(architectures: tuple[str, ...]) -> str | None:
+def _of_architectures(architectures: tuple[str, ...], supported: Mapping[str, Any]) -> str | None:
+    """The task of the first architecture that has one; of several, one that Optimum supports.
+
+    ``infer_task_from_model`` names the first auto class that lists the architecture, which for some is a task that Optimum
+    does not export (BartForConditionalGeneration: ``fill-mask``).
+    """
     for name in architectures:
         model_class = getattr(transformers, name, None)
         if model_class is None:
             continue
         try:
-            return str(TasksManager.infer_task_from_model(model_class))
+            found = [str(TasksManager.infer_task_from_model(model_class))]
         except ValueError:  # a class of no task (BertForPreTraining, say)
             continue
+        for task, loaders in TasksManager._TRANSFORMERS_TASKS_TO_MODEL_LOADERS.items():
+            if any(_knows(loader, (name,)) for loader in ((loaders,) if isinstance(loaders, str) else loaders)):
+                found.append(task)
+        return next((task for task in found if task in supported), found[0])
     return None
 
 

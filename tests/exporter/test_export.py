@@ -242,9 +242,9 @@ def test_custom_code_is_not_run(broken: Path, tmp_path: Path) -> None:
 
 def test_wrong_numbers_stop_the_export_and_say_where(bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A graph that computes something else: the weights of one layer are exchanged on their way to the file."""
-    import modelexport.convert as convert
+    import modelexport.tracing as tracing
 
-    build = convert.graph.build
+    build = tracing.graph.build
 
     def sabotage(*args: object, **kwargs: object) -> object:
         model = build(*args, **kwargs)
@@ -252,7 +252,7 @@ def test_wrong_numbers_stop_the_export_and_say_where(bert: Path, tmp_path: Path,
         query.const_value = model.graph.initializers["encoder.layer.0.attention.self.key.weight.transposed"].const_value
         return model
 
-    monkeypatch.setattr(convert.graph, "build", sabotage)
+    monkeypatch.setattr(tracing.graph, "build", sabotage)
     message = refused(bert, tmp_path / "out", ParityFailedError)
     assert "'last_hidden_state'" in message and "input_ids [" in message and "0.0001" in message
 

@@ -1,0 +1,223 @@
+"""Text generation is checked by generating: greedy tokens of the ORTModel equal those of the PyTorch model.
+
+The PyTorch half (:func:`reference`) runs where the model is and writes tokens to a file; the other (:func:`compare`) runs
+where ONNX Runtime is, once with the cache and once without. A wrong graph may still agree on single calls: only here are
+the graphs called as users call them, by Optimum's own loop, with Optimum's own empty cache, mask and positions.
+
+Ties: where PyTorch's best and second best token are closer than twice the tolerance, either may win. A row is compared up
+to a difference at such a step; a difference anywhere else is a failure.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import PreTrainedModel
+
+from modelexport import decoder_cases
+from modelexport.cases import Case, Preprocessors, positions, seed
+from modelexport.contract.errors import ConfigInvalidError, OptimumLoadFailedError, ParityFailedError
+from modelexport.contract.manifest import ParityResult
+from modelexport.plan import ENCODER, GraphPlan
+
+STEPS = 24
+"""Tokens generated per prompt."""
+
+_PROMPTS = (("generate", 1, 9), ("generate, padded batch", 3, 12))
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What one call of ``generate`` got, and what it made of it.
+
+    Attributes:
+        name: what is special about it.
+        inputs: keyword arguments of ``generate``.
+        tokens: generated token ids, int64 ``[batch, steps]``; the prompt left out.
+        margins: by how much the best token beat the second best, float64 ``[batch, steps]``.
+        logits: of the first step, float32 ``[batch, vocabulary]``.
+    """
+
+    name: str
+    inputs: Mapping[str, np.ndarray]
+    tokens: np.ndarray
+    margins: np.ndarray
+    logits: np.ndarray
+
+
+def prompts(
+    plans: Sequence[GraphPlan], preprocessors: Preprocessors, encoder_cases: Sequence[Case]
+) -> Iterator[tuple[str, dict[str, torch.Tensor]]]:
+    """Name and inputs of every prompt: one alone, and a padded batch.
+
+    Args:
+        plans: graphs of one model that generates text.
+        encoder_cases: cases of the encoder, where there is one: what it is compared on, it generates from.
+    """
+    if plans[0].name == ENCODER:
+        for case in (encoder_cases[0], encoder_cases[-1]):
+            yield f"generate; encoder: {case.name}", dict(case.inputs)
+        return
+    for name, batch, length in _PROMPTS:
+        seed()
+        length = min(length, max(1, positions(plans[0]) // 3))
+        ids, _ = decoder_cases.token_ids(plans[0], preprocessors, batch, length)
+        mask = torch.ones_like(ids)
+        for row in range(1, batch):
+            mask[row, : min(2 * row, length - 1)] = 0
+        yield name, {"input_ids": ids, "attention_mask": mask}
+
+
+@torch.no_grad()
+def reference(
+    plans: Sequence[GraphPlan], model: PreTrainedModel, name: str, inputs: Mapping[str, torch.Tensor]
+) -> Prompt:
+    """What the PyTorch model generates from one prompt, greedily, with its cache."""
+    start = inputs["input_ids"].shape[1] if plans[0].name != ENCODER else 1
+    steps = min(STEPS, positions(plans[-1]) - start)
+    try:
+        made = model.generate(**inputs, **_options(steps), use_cache=True, output_scores=True, output_logits=True)
+    except (IndexError, ValueError, TypeError, RuntimeError) as error:
+        first_line = (str(error).strip() or "no message").splitlines()[0]
+        raise ConfigInvalidError(
+            f"The PyTorch model itself cannot generate text: {type(error).__name__}: {first_line}. Correct its config.json or "
+            "generation_config.json (token ids, lengths), or export it for another task."
+        ) from error
+    tokens = made.sequences[:, -steps:]
+    best = torch.stack([scores.double().topk(2, dim=-1).values for scores in made.scores], dim=1)
+    return Prompt(
+        name,
+        {key: value.numpy() for key, value in inputs.items()},
+        tokens.numpy(),
+        (best[..., 0] - best[..., 1]).nan_to_num(nan=np.inf).numpy(),
+        made.logits[0].float().numpy(),
+    )
+
+
+def _options(steps: int) -> dict[str, Any]:
+    return {
+        "do_sample": False,
+        "num_beams": 1,
+        "max_new_tokens": steps,
+        "min_new_tokens": steps,
+        "return_dict_in_generate": True,
+    }
+
+
+class CacheSettings:
+    """Which parts of a model use their cache, as it was loaded: planning and tracing an export switch them on and off."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        configs = {id(module.config): module.config for module in model.modules() if hasattr(module, "config")}
+        self._values = [(config, config.use_cache) for config in configs.values() if hasattr(config, "use_cache")]
+
+    def restore(self) -> None:
+        """Bring the model back into the state in which it was loaded."""
+        for config, value in self._values:
+            config.use_cache = value
+
+
+def compare(model: Any, prompt: Prompt, graph: str, atol: float, *, use_cache: bool) -> tuple[ParityResult, float]:
+    """Generate with an ORTModel and compare the tokens.
+
+    Args:
+        model: an ``ORTModelForX`` with ``generate``.
+        graph: name of the ONNX file that predicts the tokens.
+        use_cache: whether to generate with the KV cache.
+
+    Returns:
+        A result whose difference is the number of other tokens, and the largest difference of the first step's logits.
+
+    Raises:
+        OptimumLoadFailedError: ``generate`` fails.
+    """
+    steps = prompt.tokens.shape[1]
+    inputs = {name: torch.from_numpy(value) for name, value in prompt.inputs.items()}
+    try:
+        made = model.generate(**inputs, **_options(steps), use_cache=use_cache, output_logits=True)
+    except Exception as error:
+        first_line = (str(error).strip() or "no message").splitlines()[0]
+        how = "with" if use_cache else "without"
+        raise OptimumLoadFailedError(
+            f"{type(model).__name__} loads the folder but fails to generate {how} the cache: {type(error).__name__}: "
+            f"{first_line}"
+        ) from error
+    tokens = made.sequences[:, -steps:].numpy()
+    others, compared = _differences(tokens, prompt, 2 * atol)
+    result = ParityResult(
+        graph=graph,
+        output="tokens",
+        case=f"{prompt.name}, {'with' if use_cache else 'without'} cache, {compared} steps",
+        shapes={name: tuple(value.shape) for name, value in prompt.inputs.items()},
+        max_abs=float(others),
+        max_rel=others / max(prompt.tokens.size, 1),
+        tolerance=0.0,
+        passed=others == 0,
+    )
+    return result, float(np.abs(made.logits[0].float().numpy() - prompt.logits).max(initial=0.0))
+
+
+def require(results: Sequence[ParityResult]) -> None:
+    """The gate.
+
+    Raises:
+        ParityFailedError: other tokens than PyTorch's were generated.
+    """
+    for result in results:
+        if not result.passed:
+            raise ParityFailedError(
+                f"ONNX Runtime and PyTorch generate different texts: {result.max_abs:.0f} other tokens in the case "
+                f"{result.case!r}, although single calls of the graphs agree. Nothing was published. Please report the model."
+            )
+
+
+def _differences(tokens: np.ndarray, prompt: Prompt, tie: float) -> tuple[int, int]:
+    """Tokens that differ, ties left out, and the steps that were compared in the row that was compared the least."""
+    others, compared = 0, prompt.tokens.shape[1]
+    if tokens.shape != prompt.tokens.shape:
+        return prompt.tokens.size, 0
+    for got, want, margins in zip(tokens, prompt.tokens, prompt.margins, strict=True):
+        different = np.flatnonzero(got != want)
+        if not different.size:
+            continue
+        if margins[different[0]] <= tie:
+            compared = min(compared, int(different[0]))
+        else:
+            others += int(different.size)
+    return others, compared
+
+
+@dataclass(frozen=True)
+class PromptFile:
+    """Prompts on disk, on their way to the other process."""
+
+    path: Path
+
+    def save(self, made: Sequence[Prompt]) -> None:
+        """Write all prompts."""
+        arrays: dict[str, np.ndarray] = {}
+        for number, prompt in enumerate(made):
+            arrays |= {
+                f"{number}|name|": np.array(prompt.name),
+                f"{number}|tokens|": prompt.tokens,
+                f"{number}|margins|": prompt.margins,
+                f"{number}|logits|": prompt.logits,
+                **{f"{number}|input|{name}": value for name, value in prompt.inputs.items()},
+            }
+        np.savez(self.path, **arrays)  # type: ignore[arg-type]
+
+    def load(self) -> Iterator[Prompt]:
+        """The prompts, one after the other."""
+        with np.load(self.path, allow_pickle=False) as file:
+            for number in range(sum(key.endswith("|name|") for key in file.files)):
+                start = f"{number}|input|"
+                yield Prompt(
+                    str(file[f"{number}|name|"]),
+                    {key.removeprefix(start): file[key] for key in file.files if key.startswith(start)},
+                    file[f"{number}|tokens|"],
+                    file[f"{number}|margins|"],
+                    file[f"{number}|logits|"],
+                )

@@ -1,0 +1,104 @@
+"""What PyTorch says to the inputs on which the ONNX files are judged, on its way to the process that judges them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from transformers import PreTrainedModel
+
+from modelexport import decoder_cases, generation
+from modelexport.cases import Case, Preprocessors, make_cases
+from modelexport.generation import CacheSettings, PromptFile
+from modelexport.parity import ReferenceFile, reference
+from modelexport.plan import DECODER, DECODER_MERGED, ENCODER, GraphPlan
+
+_GENERATES = ("text-generation", "text2text-generation", "automatic-speech-recognition", "image-to-text")
+
+
+@dataclass(frozen=True)
+class Interface:
+    """Names of the inputs and outputs of a graph, in order."""
+
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class References:
+    """Files of cases and what PyTorch returned on them.
+
+    Attributes:
+        calls: single calls, by name of the ONNX file.
+        prompts: generated texts, for models that generate; else None.
+    """
+
+    calls: Mapping[str, ReferenceFile]
+    prompts: PromptFile | None = None
+
+
+def make(
+    plans: Sequence[GraphPlan],
+    interfaces: Mapping[str, Interface],
+    published: Mapping[str, Mapping[str, tuple[object, ...]]],
+    preprocessors: Preprocessors,
+    model: PreTrainedModel,
+    settings: CacheSettings,
+    task: str,
+    scratch: Path,
+) -> References:
+    """Run the PyTorch model on every case, and let it generate where it is made for that.
+
+    Args:
+        plans: the graphs as traced.
+        interfaces: of the traced graphs, by name.
+        settings: of the model as it was loaded.
+        published: of the graphs as written, by stem of the file: inputs with their shapes.
+    """
+    by_name = {plan.name: plan for plan in plans}
+    encoder = by_name.get(ENCODER)
+    encoded = make_cases(encoder, preprocessors, interfaces[ENCODER].inputs) if encoder else []
+    calls: dict[str, list[tuple[str, dict[str, object], dict[str, object]]]] = {stem: [] for stem in published}
+    for plan in plans:
+        interface = interfaces[plan.name]
+        stem = plan.name if plan.name in published else DECODER_MERGED
+        for case in _cases(plan, by_name, encoded, preprocessors, interface):
+            fed = case.feeds if stem == plan.name else decoder_cases.merged_feeds(case, published[stem], plan)
+            calls[stem].append((case.name, fed, reference(plan, case, interface.outputs)))
+    files = {}
+    for stem, triples in calls.items():
+        files[f"{stem}.onnx"] = ReferenceFile(scratch / f"{stem}.npz")
+        files[f"{stem}.onnx"].save(triples)
+    settings.restore()
+    return References(files, _generate(plans, preprocessors, encoded, model, task, scratch))
+
+
+def _cases(
+    plan: GraphPlan,
+    plans: Mapping[str, GraphPlan],
+    encoded: Sequence[Case],
+    preprocessors: Preprocessors,
+    interface: Interface,
+) -> Sequence[Case]:
+    if plan.name == ENCODER:
+        return encoded
+    if plan.is_decoder_of_pair:
+        return decoder_cases.seq2seq_cases(plan, plans[DECODER], plans[ENCODER], encoded, interface.inputs)
+    if plan.is_causal:
+        return decoder_cases.causal_cases(plan, preprocessors, interface.inputs)
+    return make_cases(plan, preprocessors, interface.inputs)
+
+
+def _generate(
+    plans: Sequence[GraphPlan],
+    preprocessors: Preprocessors,
+    encoded: Sequence[Case],
+    model: PreTrainedModel,
+    task: str,
+    scratch: Path,
+) -> PromptFile | None:
+    if not task.startswith(_GENERATES) or not (plans[0].name == ENCODER or plans[0].is_causal):
+        return None
+    file = PromptFile(scratch / "prompts.npz")
+    prompts = generation.prompts(plans, preprocessors, encoded)
+    file.save([generation.reference(plans, model, name, inputs) for name, inputs in prompts])
+    return file
