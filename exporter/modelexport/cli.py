@@ -1,4 +1,4 @@
-"""The command line: ``export``, ``check``, ``inspect``.
+"""The command line: ``export``, ``check``, ``inspect``, ``extract``.
 
 Only arguments and exit statuses are handled here. The engine is imported inside the commands, so that ``--help`` answers
 at once and the base install (without torch) can say what is missing.
@@ -155,6 +155,29 @@ def inspect(
     except ModelExportError as error:
         _print_error(error)
         _exit(error, verbose)
+
+
+@app.command()
+def extract(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A tagged ONNX file.")],
+    module: Annotated[str, typer.Argument(metavar="MODULE", help="Dotted path, e.g. encoder.layer.0.attention.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The ONNX file to write. It must not exist.")],
+    call: Annotated[
+        int | None, typer.Option(help="Which call, from 0, of a module that is called more than once.", min=0)
+    ] = None,
+    verbose: _Verbose = False,
+) -> None:
+    """Cut one module out of a graph as a valid, runnable ONNX file of its own."""
+    try:
+        _require_engine()
+        from modelexport import extract as extraction
+        from modelexport.folder import onnx_files
+
+        extracted = extraction.extract(*onnx_files(model)[:1], module, out, call=call)
+    except ModelExportError as error:
+        _print_error(error)
+        _exit(error, verbose)
+    print(f"{out}: {extracted.nodes} nodes, from {', '.join(extracted.inputs)} to {', '.join(extracted.outputs)}")
 
 
 def main() -> None:

@@ -17,7 +17,9 @@ from modelexport.contract.errors import (
     SourceNotFoundError,
 )
 
-_REPO_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+REPO_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+"""``org/name``, or ``name`` of the few repos without an owner."""
+
 _NEVER = ("onnx/*", "openvino/*", "*.gguf", "*.msgpack", "*.h5", "*.ot", "*.tflite", "*.mlmodel", "*.pth", "*.npz")
 
 
@@ -36,7 +38,7 @@ def locate(source: str, revision: str | None) -> tuple[Path, str | None, str | N
                 "mean the repo of that name on the Hub."
             )
         return folder, None, None
-    if folder.exists() or not _REPO_ID.fullmatch(source):
+    if folder.exists() or not REPO_ID.fullmatch(source):
         raise SourceNotFoundError(
             f"{source} is neither a folder nor the name of a repo on the Hub (org/name). Check the path."
         )
@@ -52,12 +54,14 @@ def _download(repo: str, revision: str | None) -> tuple[Path, str, str]:
         ignore = [*_NEVER, *(["*.bin"] if any(name.endswith(".safetensors") for name in names) else [])]
         folder = Path(snapshot_download(repo, revision=info.sha, ignore_patterns=ignore))
     except Exception as error:
-        _translate(error, repo, revision)
+        translate(error, repo, revision)
     return folder, info.id or repo, str(info.sha)
 
 
-def _translate(error: Exception, repo: str, revision: str | None) -> NoReturn:
-    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError as NoRevision
+def translate(error: Exception, repo: str, revision: str | None) -> NoReturn:
+    """Raise what the Hub client said as one of our errors."""
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+    from huggingface_hub.errors import RevisionNotFoundError as NoRevision
 
     where = f"{repo} at {revision}" if revision else repo
     if isinstance(error, GatedRepoError):
@@ -65,7 +69,9 @@ def _translate(error: Exception, repo: str, revision: str | None) -> NoReturn:
             f"{repo} is gated. Accept its conditions on its page on the Hub, then log in with `hf auth login`."
         ) from error
     if isinstance(error, NoRevision):
-        raise RevisionNotFoundError(f"{repo} has no revision {revision!r}. Check the branch, tag or commit sha.") from error
+        raise RevisionNotFoundError(
+            f"{repo} has no revision {revision!r}. Check the branch, tag or commit sha."
+        ) from error
     if isinstance(error, RepositoryNotFoundError):
         raise RepoNotFoundError(
             f"There is no folder {repo}, and no repo of that name that you can see on the Hub. Check the spelling; for a "

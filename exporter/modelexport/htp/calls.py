@@ -30,7 +30,8 @@ class Call:
         parent: the call in which it ran; None for the outermost.
         own: nodes tagged with this very call.
         nodes: those and the nodes of all calls below, in graph order.
-        entering, leaving: values that cross the boundary, in the order in which the graph computes them.
+        entering, leaving: values that cross the boundary, in the order in which the graph computes them; those that leave
+            an outermost call in the order in which the graph returns them.
         children: calls made by this one, in execution order.
     """
 
@@ -146,6 +147,9 @@ class CallTree:
                 self._calls[frame].entering.append(value)
             for frame in source[0 if value in returned else shared :]:
                 self._calls[frame].leaving.append(value)
+        for call in self.roots:
+            position = {value: index for index, value in enumerate(self._graph.outputs)}
+            call.leaving.sort(key=lambda value: position.get(value, -1))
 
 
 def common_depth(one: Stack, other: Stack) -> int:
