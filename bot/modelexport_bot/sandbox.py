@@ -3,8 +3,8 @@
 What it sees: an environment built from nothing by allow-list, a home and a temporary directory that vanish with the
 run, the snapshot, and the output folder. No token is ever handed to it, and it has no network to send one to (see
 :mod:`modelexport_bot.supervisor`). Our own memory and environment are closed to other processes of the same user while
-it runs, as ``/proc`` would otherwise show them. What this is not is a container: files of the user's stay readable, which
-is why custom code is never run and pickles are read by a restricted loader.
+it runs, as ``/proc`` would otherwise show them. What this is not is a container: files of the user's stay readable,
+which is why custom code is never run and pickles are read by a restricted loader.
 
 How long: a wall-clock limit, after which its whole process group is killed. The same happens when we are interrupted,
 and when we die (:mod:`modelexport_bot.supervisor`).

@@ -16,8 +16,10 @@ What may simply be sent again depends on the request:
 Our exceptions are none that ``huggingface_hub`` retries, so waits do not multiply.
 """
 
+import functools
 import random
 import re
+import ssl
 import time
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -54,7 +56,7 @@ class PatientClient(httpx2.Client):
 
     def __init__(self, patience: Patience, **options: Any) -> None:
         timeout = httpx2.Timeout(patience.read, connect=patience.connect)
-        super().__init__(timeout=timeout, follow_redirects=True, **options)
+        super().__init__(timeout=timeout, follow_redirects=True, verify=_tls(), **options)
         self._patience = patience
 
     def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:
@@ -92,6 +94,12 @@ class PatientClient(httpx2.Client):
 
     def _pause(self, attempt: int) -> float:
         return jittered(self._patience, attempt)
+
+
+@functools.cache
+def _tls() -> ssl.SSLContext:
+    """One for all clients: reading the certificate authorities takes longer than a request."""
+    return httpx2.create_ssl_context()
 
 
 def jittered(patience: Patience, attempt: int) -> float:
