@@ -8,6 +8,8 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -57,6 +59,9 @@ def export(
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT where it exists.")] = False,
     events: Annotated[bool, typer.Option("--events", help="Print progress as JSON lines on stdout.")] = False,
+    max_memory: Annotated[
+        str | None, typer.Option(help="Refuse a model that needs more, e.g. 8GB. Default: what this machine has.")
+    ] = None,
     source_repo: Annotated[str | None, typer.Option(help="Repo that SRC is a snapshot of, for the manifest.")] = None,
     source_sha: Annotated[
         str | None, typer.Option(help="Commit sha that SRC is a snapshot of, for the manifest.")
@@ -77,7 +82,10 @@ def export(
             folder, repo, sha = engine.source.locate(source, revision)
             options = engine.Options(task=task, opset=opset, dtype=dtype, atol=atol)
             origin = engine.Origin(repo=source_repo or repo, sha=source_sha or sha)
-            manifest = engine.export(folder, out, options, origin=origin, overwrite=overwrite, emit=display.emit)
+            memory = engine.parse_size(max_memory) if max_memory else None
+            manifest = engine.export(
+                folder, out, options, origin=origin, overwrite=overwrite, emit=display.emit, max_memory=memory
+            )
         except ModelExportError as error:
             display.failed(error)
             _exit(error, verbose)
@@ -97,6 +105,9 @@ def check(
     against: Annotated[
         str | None, typer.Option(metavar="SRC", help="Compare the numbers with this PyTorch model, folder or repo.")
     ] = None,
+    modules: Annotated[
+        bool, typer.Option("--modules", help="With --against: compare every module, and find the first that differs.")
+    ] = False,
     atol: Annotated[float | None, typer.Option(help="Largest absolute difference. Default: by dtype.", min=0)] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
     verbose: _Verbose = False,
@@ -107,20 +118,32 @@ def check(
     runnable with stock Optimum, offline.
     """
     try:
+        if modules and against is None:
+            raise UsageError("--modules compares with PyTorch: name the model with --against.")
         _engine(verbose)
         from modelexport import check_folder
 
-        findings = check_folder.check_folder(folder, task=task, against=against, atol=atol)
+        findings = check_folder.check_folder(folder, task=task, against=against, atol=atol, modules=modules)
     except ModelExportError as error:
         if as_json:
             print(json.dumps({"passed": False, "code": error.code.value, "message": error.message}))
         else:
             _print_error(error)
         _exit(error, verbose)
+    problem = findings.problem
     if as_json:
-        print(json.dumps({"passed": True, **findings.to_dict()}))
+        verdict = (
+            {"passed": True}
+            if problem is None
+            else {"passed": False, "code": problem.code.value, "message": problem.message}
+        )
+        print(json.dumps({**verdict, **findings.to_dict()}))
     else:
         check_folder.show(findings)
+    if problem is not None:
+        if not as_json:
+            _print_error(problem)
+        _exit(problem, verbose)
 
 
 @app.command()
@@ -180,6 +203,36 @@ def extract(
     print(f"{out}: {extracted.nodes} nodes, from {', '.join(extracted.inputs)} to {', '.join(extracted.outputs)}")
 
 
+@app.command("serve-jobs")
+def serve_jobs() -> None:
+    """Take export jobs as JSON lines on stdin, each in a fresh fork of one process that has imported the engine.
+
+    A job is [cyan]{"arguments": ["SRC", "OUT", "--task", "fill-mask"]}[/]; stdout carries its events, as [cyan]export
+    --events[/] does. Ends when stdin ends.
+    """
+    with _events_alone_on_stdout(events=True):
+        _engine(verbose=False)
+        from modelexport import jobs
+
+        jobs.serve(_run_job, sys.stdin, sys.stdout)
+
+
+def _run_job(arguments: list[str]) -> None:
+    """``modelexport export ARGUMENTS --events``, in a forked child of :func:`serve_jobs`; ends with SystemExit."""
+    from modelexport import progress
+
+    try:
+        app(["export", *arguments, "--events"], standalone_mode=False)
+    except ModelExportError as error:  # raised before the export had a display of its own
+        progress.display(events=True).failed(error)
+        sys.exit(error.exit_status)
+    except (typer.BadParameter.__bases__[0], typer.Exit) as error:  # click's UsageError: an unknown option, say
+        wrong = UsageError(f"The job's arguments are wrong: {error}")
+        progress.display(events=True).failed(wrong)
+        sys.exit(wrong.exit_status)
+    sys.exit(0)
+
+
 def main() -> None:
     """The console script. Exit status: 0, or that of the error (:mod:`modelexport.contract.errors`)."""
     signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))  # both end in KeyboardInterrupt, both clean up
@@ -223,21 +276,17 @@ def _require_engine() -> None:
         )
 
 
-class _events_alone_on_stdout:  # noqa: N801  used like a function
-    """Send everything that libraries print to stderr, so that stdout carries events and nothing else."""
+@contextmanager
+def _events_alone_on_stdout(events: bool) -> Iterator[None]:
+    """Send everything that libraries print to stderr, so that stdout carries events and nothing else.
 
-    def __init__(self, events: bool) -> None:
-        self._events = events
-
-    def __enter__(self) -> None:
-        if self._events:
-            stdout = os.dup(1)
-            os.dup2(2, 1)
-            sys.stdout = os.fdopen(stdout, "w", encoding="utf-8", buffering=1)
-
-    def __exit__(self, *_: object) -> None:
-        if self._events:
-            sys.stdout.flush()
+    In a job of the warm exporter this has been done before the fork, and is not done again.
+    """
+    if events and sys.stdout.fileno() == 1:
+        stdout = os.dup(1)
+        os.dup2(2, 1)
+        sys.stdout = os.fdopen(stdout, "w", encoding="utf-8", buffering=1)
+    yield
 
 
 def _print_error(error: ModelExportError) -> None:

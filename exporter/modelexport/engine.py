@@ -6,10 +6,11 @@ Importing it is most of the time of a small export, and is done once, before any
 from rich.console import Console
 
 import modelexport.source as source
+from modelexport.contract.cost import parse_size
 from modelexport.contract.manifest import MANIFEST_NAME, Manifest, Options
 from modelexport.export import Origin, export
 
-__all__ = ["MANIFEST_NAME", "Options", "Origin", "export", "source", "summary"]
+__all__ = ["MANIFEST_NAME", "Options", "Origin", "export", "parse_size", "source", "summary"]
 
 
 def summary(manifest: Manifest, out: object) -> None:

@@ -2,6 +2,7 @@
 
 import errno
 import hashlib
+import shutil
 import tempfile
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -11,6 +12,7 @@ from modelexport import bridge, checkpoint, isolation, model_card, output, task
 from modelexport.bundle import bundle
 from modelexport.check import Checked, check
 from modelexport.checkpoint import Checkpoint
+from modelexport.contract.cost import estimate, memory_limit, require_fits
 from modelexport.contract.errors import DiskFullError, UnsupportedArchitectureError
 from modelexport.contract.events import Note, Stage, StageName
 from modelexport.contract.manifest import MANIFEST_NAME, FileEntry, Manifest, Options, Source, WeightFile
@@ -31,8 +33,20 @@ class Origin:
     sha: str | None = None
 
 
-def export(source: Path, out: Path, options: Options, *, origin: Origin, overwrite: bool, emit: Emit) -> Manifest:
+def export(
+    source: Path,
+    out: Path,
+    options: Options,
+    *,
+    origin: Origin,
+    overwrite: bool,
+    emit: Emit,
+    max_memory: int | None = None,
+) -> Manifest:
     """Export the model in ``source`` to the folder ``out``, checked.
+
+    Args:
+        max_memory: bytes that the export may use; None for what the machine or container has.
 
     Raises:
         ModelExportError: any of :mod:`modelexport.contract.errors`; ``out`` is then as it was before.
@@ -42,7 +56,11 @@ def export(source: Path, out: Path, options: Options, *, origin: Origin, overwri
             output.staged(out, overwrite=overwrite) as folder,
             tempfile.TemporaryDirectory(prefix="modelexport-") as scratch,
         ):
-            manifest = _export(source, folder, Path(scratch), options, origin, emit)
+            emit(Stage(stage=StageName.INSPECT, detail=source.name))
+            read = checkpoint.read(source)
+            cost = estimate(_exported(read, options))
+            require_fits(cost, memory_limit(max_memory), shutil.disk_usage(folder).free, source.name)
+            manifest = _export(read, folder, Path(scratch), options, origin, emit)
             (folder / MANIFEST_NAME).write_text(manifest.to_json(), encoding="utf-8")
     except OSError as error:
         if error.errno in _DISK_FULL:
@@ -54,14 +72,20 @@ def export(source: Path, out: Path, options: Options, *, origin: Origin, overwri
     return manifest
 
 
-def _export(source: Path, folder: Path, scratch: Path, options: Options, origin: Origin, emit: Emit) -> Manifest:
-    emit(Stage(stage=StageName.INSPECT, detail=source.name))
-    read = checkpoint.read(source)
+def _exported(read: Checkpoint, options: Options) -> int:
+    """Bytes of the weights in the dtype that they are exported in."""
+    sizes = {"float16": 2, "bfloat16": 2, "float64": 8}
+    return read.nbytes if options.dtype == "source" else read.nbytes * 4 // sizes.get(read.dtype, 4)
+
+
+def _export(
+    read: Checkpoint, folder: Path, scratch: Path, options: Options, origin: Origin, emit: Emit
+) -> Manifest:
     chosen = task.resolve(
         read.model_type,
         read.architectures,
         requested=options.task,
-        pipeline_tag="feature-extraction" if read.library == "sentence_transformers" else model_card.pipeline_tag(source),
+        pipeline_tag="feature-extraction" if read.library == "sentence_transformers" else model_card.pipeline_tag(read.root),
     )
     model_class = task.ort_model_class(chosen, read.architectures)
     if model_class is None:
@@ -77,7 +101,9 @@ def _export(source: Path, folder: Path, scratch: Path, options: Options, origin:
     emit(Stage(stage=StageName.BUNDLE))
     bundled = bundle(read, prepared, folder)
     atol = options.atol if options.atol is not None else TOLERANCE[converted.dtype]
-    checked = isolation.run(check, folder, converted.references, model_class, atol, emit=emit)
+    with isolation.Part(check, folder, converted.references, model_class, atol) as checking:
+        read.weight_digests()  # reads all weights once more, on a core that has nothing else to do
+        checked = checking.result(emit)
     notes = (*prepared.notes, *converted.notes, *bundled.notes)
     return _manifest(read, folder, options, origin, chosen, converted, checked, notes)
 

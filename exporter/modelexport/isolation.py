@@ -12,7 +12,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from multiprocessing.connection import Connection
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from modelexport.contract.errors import ExporterCrashedError, ModelExportError, OutOfMemoryError
 from modelexport.contract.events import Note, Progress, Stage
@@ -32,34 +32,51 @@ def run(function: Callable[..., Result], *args: Any, emit: Emit) -> Result:
         OutOfMemoryError: the kernel killed the child, or it could not allocate.
         ExporterCrashedError: the child died otherwise, or raised anything else; the message ends with the traceback.
     """
-    context = multiprocessing.get_context("fork" if sys.platform.startswith("linux") else "spawn")
-    receiver, sender = context.Pipe(duplex=False)
-    child = context.Process(target=_main, args=(sender, os.getpid(), function, args), daemon=True)
-    child.start()
-    sender.close()
-    try:
-        while True:
-            kind, value = receiver.recv()
-            if kind == "event":
-                emit(value)
-            elif kind == "result":
-                return value  # type: ignore[no-any-return]
-            else:
-                raise value
-    except EOFError:
-        child.join()
-        raise _died(child.exitcode) from None
-    finally:
-        receiver.close()
-        if child.is_alive():
-            child.join(timeout=5 if sys.exc_info()[0] is None else 0)
-        if child.is_alive():
-            child.kill()
-            child.join()
+    with Part(function, *args) as part:
+        return part.result(emit)  # type: ignore[no-any-return]
+
+
+class Part:
+    """A part of an export that is running in its own process; its parent may do something else meanwhile.
+
+    As a context manager it never outlives its block.
+    """
+
+    def __init__(self, function: Callable[..., Any], *args: Any) -> None:
+        context: Any = multiprocessing.get_context("fork" if sys.platform.startswith("linux") else "spawn")
+        self._receiver, sender = context.Pipe(duplex=False)
+        self._child = context.Process(target=_main, args=(sender, os.getpid(), function, args), daemon=True)
+        self._child.start()
+        sender.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, error: object, *_: object) -> None:
+        self._receiver.close()
+        self._child.join(timeout=0 if error else 5)
+        if self._child.is_alive():
+            self._child.kill()
+            self._child.join()
+
+    def result(self, emit: Emit) -> Any:
+        """Wait for the end, passing events on; what :func:`run` returns and raises."""
+        try:
+            while True:
+                kind, value = self._receiver.recv()
+                if kind == "event":
+                    emit(value)
+                elif kind == "result":
+                    return value
+                else:
+                    raise value
+        except EOFError:
+            self._child.join()
+            raise died(self._child.exitcode) from None
 
 
 def _main(sender: Connection, parent: int, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
-    _die_with(parent)
+    die_with(parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the parent decides
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     try:
@@ -81,7 +98,7 @@ def _main(sender: Connection, parent: int, function: Callable[..., Any], args: t
         sender.close()
 
 
-def _die_with(parent: int) -> None:
+def die_with(parent: int) -> None:
     """Make the kernel kill this process when its parent dies (Linux: ``prctl(PR_SET_PDEATHSIG)``)."""
     if not sys.platform.startswith("linux"):
         return
@@ -92,7 +109,8 @@ def _die_with(parent: int) -> None:
         os._exit(1)
 
 
-def _died(exitcode: int | None) -> ModelExportError:
+def died(exitcode: int | None) -> ModelExportError:
+    """What to say of a process that ended without a word; a negative exit code is minus the signal."""
     if exitcode == -signal.SIGKILL:
         return OutOfMemoryError(_OUT_OF_MEMORY)
     how = f"by signal {signal.Signals(-exitcode).name}" if exitcode and exitcode < 0 else f"with status {exitcode}"

@@ -9,6 +9,8 @@ Above, the tensors go to exactly one sidecar, ``<file>_data``: the only other fi
 """
 
 import hashlib
+import queue
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -174,26 +176,46 @@ def _chunks(tensor: ir.TensorProtocol) -> Iterator[memoryview]:
 
 
 class _HashedFile:
-    """A file that knows its size and sha256 when it is done, without being read again."""
+    """A file that knows its size and sha256 when it is done, without being read again.
+
+    Hashing runs in a thread, beside the writing: both leave Python's lock alone. The queue is short, so that no more
+    than two chunks wait in memory.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._digest = hashlib.sha256()
+        self._pending: queue.Queue[bytes | memoryview | None] = queue.Queue(maxsize=2)
+        self._hasher = threading.Thread(target=self._hash, daemon=True)
         self.size = 0
 
     def __enter__(self) -> "_HashedFile":
         self._file: BinaryIO = self._path.open("wb", buffering=0)
+        self._hasher.start()
         return self
 
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        self._finish()
         self._file.close()
 
     def write(self, data: bytes | memoryview) -> None:
+        """Write all of ``data``, which must not change afterwards."""
+        self._pending.put(data)
         view = memoryview(data)
         while view:
             view = view[self._file.write(view) :]
-        self._digest.update(data)
         self.size += len(data)
 
     def written(self) -> Written:
+        """What is in the file; nothing can be written after this."""
+        self._finish()
         return Written(self._path, self.size, self._digest.hexdigest())
+
+    def _finish(self) -> None:
+        if self._hasher.is_alive():
+            self._pending.put(None)
+            self._hasher.join()
+
+    def _hash(self) -> None:
+        while (data := self._pending.get()) is not None:
+            self._digest.update(data)

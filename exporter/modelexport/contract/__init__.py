@@ -1,10 +1,11 @@
-"""What crosses the line between the bot and the exporter: manifest, events, errors.
+"""What crosses the line between the bot and the exporter: manifest, events, errors, and what an export costs.
 
 The one package that both sides import, so it needs pydantic and nothing else.
 """
 
+from modelexport.contract.cost import Cost, estimate, memory_limit, parse_size, require_fits
 from modelexport.contract.errors import ERRORS, ErrorCode, ModelExportError
-from modelexport.contract.events import Event, Failed, Finished, Note, Progress, Stage, StageName, parse_event
+from modelexport.contract.events import Event, Failed, Finished, Note, Progress, Ready, Stage, StageName, parse_event
 from modelexport.contract.manifest import (
     MANIFEST_NAME,
     SCHEMA_VERSION,
@@ -24,6 +25,7 @@ __all__ = [
     "ERRORS",
     "MANIFEST_NAME",
     "SCHEMA_VERSION",
+    "Cost",
     "ErrorCode",
     "Event",
     "Failed",
@@ -38,10 +40,15 @@ __all__ = [
     "Options",
     "ParityResult",
     "Progress",
+    "Ready",
     "Source",
     "Stage",
     "StageName",
     "Tensor",
     "WeightFile",
+    "estimate",
+    "memory_limit",
     "parse_event",
+    "parse_size",
+    "require_fits",
 ]

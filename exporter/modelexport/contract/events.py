@@ -53,6 +53,12 @@ class Note(_Event):
     message: str
 
 
+class Ready(_Event):
+    """A warm exporter has imported its engine and takes jobs (:mod:`modelexport.jobs`)."""
+
+    event: Literal["ready"] = "ready"
+
+
 class Finished(_Event):
     """The output folder is complete and in place."""
 
@@ -69,12 +75,12 @@ class Failed(_Event):
     message: str
 
 
-Event = Annotated[Stage | Progress | Note | Finished | Failed, Field(discriminator="event")]
+Event = Annotated[Stage | Progress | Note | Ready | Finished | Failed, Field(discriminator="event")]
 
 _ADAPTER: TypeAdapter[Event] = TypeAdapter(Event)
 
 
-def parse_event(line: str) -> Stage | Progress | Note | Finished | Failed | None:
+def parse_event(line: str) -> Stage | Progress | Note | Ready | Finished | Failed | None:
     """The event on one line of the exporter's stdout, or None where the line is none (a stray print)."""
     try:
         return _ADAPTER.validate_json(line)
