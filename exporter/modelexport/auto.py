@@ -3,8 +3,8 @@
     from modelexport import AutoModelForONNX
     model = AutoModelForONNX.from_pretrained("org/model")
 
-What comes back is an ordinary ``ORTModelForX`` of Optimum. Nothing is ever exported here: a folder without ONNX files is
-an error, where Optimum's own ``from_pretrained`` would quietly convert the model again.
+What comes back is an ordinary ``ORTModelForX`` of Optimum. Nothing is ever exported here: a folder without ONNX files
+is an error, where Optimum's own ``from_pretrained`` would quietly convert the model again.
 """
 
 import json
@@ -183,9 +183,10 @@ def _model_class(config: PretrainedConfig, manifest: Manifest | None, task: str 
         found = getattr(optimum.onnxruntime, manifest.optimum.model_class, None)
         if found is None:
             raise UnsupportedArchitectureError(
-                f"The manifest names {manifest.optimum.model_class}, which the installed Optimum does not have. Update it."
+                f"The manifest names {manifest.optimum.model_class}, which the installed Optimum does not have. "
+                "Update Optimum."
             )
-        return found  # type: ignore[no-any-return]
+        return found
     architectures = tuple(config.architectures or ())
     chosen = tasks.resolve(config.model_type, architectures, requested=task, pipeline_tag=None)
     model_class = tasks.ort_model_class(chosen, architectures)
@@ -194,7 +195,7 @@ def _model_class(config: PretrainedConfig, manifest: Manifest | None, task: str 
             f"Optimum has no ORTModel class for the task {chosen!r}. Run the files with onnxruntime itself."
         )
     if task is None and model_class.__name__ in _ENCODER_DECODER and set(present) == {"model.onnx"}:
-        return optimum.onnxruntime.ORTModelForFeatureExtraction  # type: ignore[no-any-return]
+        return optimum.onnxruntime.ORTModelForFeatureExtraction
     return model_class
 
 

@@ -6,29 +6,30 @@ The steps, in order; the first that fails ends the check with its error:
 2. The files are those that the manifest lists, byte for byte (folders with a manifest).
 3. Every node carries its tags (folders with a manifest); otherwise the share that does is reported.
 4. Optimum loads the folder, offline, and runs it on inputs made by its tokenizer or processor.
-5. With ``--against``: the numbers are those of the PyTorch model.
+5. With ``--against --modules``: so are those inside the graph, module call by module call.
+6. With ``--against``: the numbers are those of the PyTorch model.
 """
 
 import hashlib
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 import onnx_ir as ir
-import torch
 from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 from rich.console import Console
 from rich.table import Table
 from transformers import AutoConfig
 
 from modelexport import (
-    bridge,
     checkpoint,
     isolation,
+    module_check,
     optimum_check,
+    original,
     parity,
     preprocessors,
     references,
@@ -45,16 +46,15 @@ from modelexport.contract.errors import (
     ConfigMissingError,
     FolderInvalidError,
     OptimumLoadFailedError,
+    ParityFailedError,
     SourceNotFoundError,
     UnsupportedArchitectureError,
 )
 from modelexport.contract.manifest import Manifest
-from modelexport.generation import CacheSettings
 from modelexport.htp.tags import Tag, all_nodes
 from modelexport.isolation import Emit
-from modelexport.load import load_model
-from modelexport.plan import DECODER, DECODER_MERGED, DECODER_WITH_PAST, plan
-from modelexport.references import Interface, References
+from modelexport.module_parity import ModuleParity
+from modelexport.references import References
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,8 @@ class Findings:
 
     Attributes:
         tagged: nodes that carry a tag, of ``nodes``.
-        compared: what was compared with PyTorch; None without ``--against``.
+        compared: what was compared with PyTorch; None without ``--against``, and where a module already differs.
+        modules: per-module parity of every graph; empty unless asked for.
     """
 
     folder: Path
@@ -74,6 +75,12 @@ class Findings:
     nodes: int
     tagged: int
     compared: Checked | None
+    modules: tuple[ModuleParity, ...] = ()
+
+    @property
+    def problem(self) -> ParityFailedError | None:
+        """The first module that diverges, as the error that it is."""
+        return next((error for error in map(module_check.error, self.modules) if error is not None), None)
 
     def to_dict(self) -> dict[str, Any]:
         """For ``--json``."""
@@ -88,11 +95,23 @@ class Findings:
         }
         if self.compared is not None:
             found["parity"] = [result.model_dump(mode="json") for result in self.compared.parity]
+        if self.modules:
+            found["modules"] = [graph.to_dict() for graph in self.modules]
         return found
 
 
-def check_folder(folder: Path, *, task: str | None, against: str | None, atol: float | None) -> Findings:
+def check_folder(
+    folder: Path, *, task: str | None, against: str | None, atol: float | None, modules: bool = False
+) -> Findings:
     """Run the steps of this module on ``folder``.
+
+    Args:
+        folder: the ONNX files and what belongs to them.
+        task: None: from the manifest, else from the config.
+        against: the PyTorch model, a folder or repo; None: compare nothing.
+        atol: largest absolute difference allowed; None: by dtype.
+        modules: compare every module call with ``against``, too. Where one differs, the findings say so and nothing is
+            raised: see :attr:`Findings.problem`.
 
     Raises:
         ModelExportError: the first step that fails, with what to do.
@@ -120,8 +139,15 @@ def check_folder(folder: Path, *, task: str | None, against: str | None, atol: f
     if model_class is None:
         raise UnsupportedArchitectureError(f"Optimum has no ORTModel class for the task {chosen!r}.")
     opened = isolation.run(_load_and_run, folder, model_class, tuple(file.name for file in files), emit=_silent)
-    compared = _compare(folder, against, chosen, model_class, atol) if against is not None else None
-    return Findings(folder, chosen, model_class.__name__, opened, manifest is not None, nodes, tagged, compared)
+    found = Findings(folder, chosen, model_class.__name__, opened, manifest is not None, nodes, tagged, None)
+    if against is None:
+        return found
+    read = checkpoint.read(source.locate(against, None)[0])
+    if modules:
+        found = replace(found, modules=tuple(module_check.check_modules(folder, read, chosen, atol)))
+        if found.problem is not None:
+            return found
+    return replace(found, compared=_compare(folder, read, chosen, model_class, atol))
 
 
 def show(findings: Findings) -> None:
@@ -136,8 +162,11 @@ def show(findings: Findings) -> None:
         console.print(f"[green]✓[/] {findings.tagged} of {findings.nodes} nodes say which module they came from")
     else:
         console.print("[dim]– no node says which module it came from: not exported by modelexport")
+    for graph in findings.modules:
+        module_check.show(graph, console)
     if findings.compared is None:
-        console.print("[dim]– numbers not compared: pass --against SRC with the PyTorch model")
+        if not findings.modules:
+            console.print("[dim]– numbers not compared: pass --against SRC with the PyTorch model")
         return
     table = Table("graph", "output", "case", "max abs difference", "allowed")
     for result in findings.compared.parity:
@@ -176,13 +205,12 @@ def _require_external_data(file: Path) -> None:
         data = file.parent / info.location
         if info.location != f"{file.name}_data":
             raise FolderInvalidError(
-                f"{file.name} keeps weights in {info.location!r}. Optimum fetches no other file than {file.name}_data from "
-                "the Hub, so nobody could load it; re-export with modelexport >= 1.0.0"
+                f"{file.name} keeps weights in {info.location!r}. Optimum fetches no other file than {file.name}_data "
+                "from the Hub, so nobody could load it; re-export with modelexport >= 1.0.0"
             )
         if not data.is_file() or data.stat().st_size < (info.offset or 0) + (info.length or 0):
-            raise FolderInvalidError(
-                f"{file.name} needs {info.location}, which is {'cut short' if data.is_file() else 'missing'}. Download it again."
-            )
+            state = "cut short" if data.is_file() else "missing"
+            raise FolderInvalidError(f"{file.name} needs {info.location}, which is {state}. Download it again.")
 
 
 def _require_listed(folder: Path, manifest: Manifest) -> None:
@@ -196,8 +224,8 @@ def _require_listed(folder: Path, manifest: Manifest) -> None:
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
         if digest != entry.sha256:
             raise FolderInvalidError(
-                f"{entry.path} is not the file that the manifest lists (sha256 {digest[:12]}, listed {entry.sha256[:12]}). "
-                "It was changed or damaged; download it again, or export again."
+                f"{entry.path} is not the file that the manifest lists (sha256 {digest[:12]}, "
+                f"listed {entry.sha256[:12]}). It was changed or damaged; download it again, or export again."
             )
 
 
@@ -210,7 +238,7 @@ def _tags(files: list[Path]) -> tuple[int, int]:
     return nodes, tagged
 
 
-def _load_and_run(folder: Path, model_class: type, names: tuple[str, ...], emit: Emit) -> tuple[str, ...]:
+def _load_and_run(folder: Path, model_class: type, names: tuple[str, ...], _: Emit) -> tuple[str, ...]:
     optimum_check.forbid_network()
     model = optimum_check.load(folder, model_class, frozenset(names))
     makers = preprocessors.load(folder)
@@ -241,44 +269,26 @@ def _require_finite(outputs: dict[str, np.ndarray]) -> None:
             )
 
 
-def _compare(folder: Path, against: str, task: str, model_class: type, atol: float | None) -> Checked:
-    original, _, _ = source.locate(against, None)
+def _compare(folder: Path, read: checkpoint.Checkpoint, task: str, model_class: type, atol: float | None) -> Checked:
     with tempfile.TemporaryDirectory(prefix="modelexport-") as scratch:
-        read = checkpoint.read(original)
         made, dtype = isolation.run(_references, read, task, folder, Path(scratch), emit=_silent)
         tolerance = atol if atol is not None else parity.TOLERANCE[dtype]
         return isolation.run(check, folder, made, model_class, tolerance, emit=_silent)
 
 
-def _references(
-    read: checkpoint.Checkpoint, task: str, folder: Path, scratch: Path, emit: Emit
-) -> tuple[References, str]:
-    (prepared_folder := scratch / "prepared").mkdir()
-    prepared = bridge.prepare(read, prepared_folder)
-    loaded = load_model(prepared, read, task, torch.float32)
-    settings = CacheSettings(loaded.model)
-    makers = preprocessors.load(prepared.folder)
-    plans = plan(loaded.model, task, list(makers))
-    published: dict[str, dict[str, tuple[object, ...]]] = {}
-    interfaces = {}
-    for graph in plans:
-        stem = _stem(folder, graph.name)
-        model = ir.load(folder / f"{stem}.onnx").graph
-        published[stem] = {str(value.name): tuple(value.shape or ()) for value in model.inputs}
-        outputs = [str(value.name) for value in model.outputs]
-        if graph.name == DECODER_WITH_PAST:  # in a merged decoder its branch returns no encoder keys and values
-            outputs = [name for name in outputs if ".encoder." not in name]
-        interfaces[graph.name] = Interface(tuple(published[stem]), tuple(outputs))
-    return references.make(plans, interfaces, published, makers, loaded.model, settings, task, scratch), "float32"
-
-
-def _stem(folder: Path, name: str) -> str:
-    """The file that holds the graph ``name``: the merged decoder where there is one, as Optimum prefers it."""
-    stems = [DECODER_MERGED, name] if name in (DECODER, DECODER_WITH_PAST) else [name]
-    for stem in stems:
-        if (folder / f"{stem}.onnx").is_file():
-            return stem
-    raise FolderInvalidError(f"{name}.onnx is missing in {folder}; the task needs it.")
+def _references(read: checkpoint.Checkpoint, task: str, folder: Path, scratch: Path, _: Emit) -> tuple[References, str]:
+    model = original.load(read, task, folder, scratch)
+    made = references.make(
+        model.plans,
+        model.interfaces,
+        model.published,
+        model.preprocessors,
+        model.model,
+        model.settings,
+        task,
+        scratch,
+    )
+    return made, model.dtype
 
 
 def _silent(_: object) -> None:

@@ -1,7 +1,7 @@
 """The command line: ``export``, ``check``, ``inspect``, ``extract``.
 
-Only arguments and exit statuses are handled here. The engine is imported inside the commands, so that ``--help`` answers
-at once and the base install (without torch) can say what is missing.
+Only arguments and exit statuses are handled here. The engine is imported inside the commands, so that ``--help``
+answers at once and the base install (without torch) can say what is missing.
 """
 
 import json
@@ -24,8 +24,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
-    help="Turn a PyTorch model into a verified, [bold]Optimum-ready[/] ONNX folder whose nodes know their PyTorch module.",
-    epilog="Example: [cyan]modelexport export bert-base-uncased out/ && modelexport check out/ && modelexport inspect out/[/]",
+    help="Turn a PyTorch model into a verified, [bold]Optimum-ready[/] ONNX folder. Its nodes know their PyTorch module.",
+    epilog="Example: [cyan]modelexport export bert-base-uncased out/ && modelexport inspect out/[/]",
 )
 
 _Verbose = Annotated[bool, typer.Option("--verbose", help="Show tracebacks and the libraries' own warnings.")]
@@ -196,7 +196,10 @@ def extract(
         from modelexport import extract as extraction
         from modelexport.folder import onnx_files
 
-        extracted = extraction.extract(*onnx_files(model)[:1], module, out, call=call)
+        files = onnx_files(model)
+        if len(files) > 1:
+            raise UsageError(f"{model} holds {', '.join(file.name for file in files)}. Name one of them.")
+        extracted = extraction.extract(files[0], module, out, call=call)
     except ModelExportError as error:
         _print_error(error)
         _exit(error, verbose)

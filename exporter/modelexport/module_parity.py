@@ -17,9 +17,11 @@ This is how a user finds *where* a conversion goes wrong, and how we know that t
    Integers and booleans must be equal.
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -59,6 +61,19 @@ class CallResult:
         """Whether nothing is wrong with the call."""
         return self.problem is None
 
+    def to_dict(self) -> dict[str, Any]:
+        """For ``--json``."""
+        return {
+            "module": self.frame.path,
+            "call": self.frame.index,
+            "type": self.type,
+            "nodes": self.nodes,
+            "own_nodes": self.own_nodes,
+            "compared": self.compared,
+            "max_abs": self.max_abs if math.isfinite(self.max_abs) else None,
+            "problem": self.problem,
+        }
+
 
 @dataclass(frozen=True)
 class ModuleParity:
@@ -85,6 +100,16 @@ class ModuleParity:
         """Compared calls, of those that own nodes."""
         owners = [call for call in self.calls if call.own_nodes]
         return sum(call.compared > 0 for call in owners) / len(owners) if owners else 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """For ``--json``."""
+        return {
+            "graph": self.graph,
+            "case": self.case,
+            "tolerance": self.tolerance,
+            "share": self.share,
+            "calls": [call.to_dict() for call in self.calls],
+        }
 
     @property
     def first_problem(self) -> CallResult | None:

@@ -1,6 +1,6 @@
 """What PyTorch says to the inputs on which the ONNX files are judged, on its way to the process that judges them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,22 +54,37 @@ def make(
         settings: of the model as it was loaded.
         published: of the graphs as written, by stem of the file: inputs with their shapes.
     """
-    by_name = {plan.name: plan for plan in plans}
-    encoder = by_name.get(ENCODER)
-    encoded = make_cases(encoder, preprocessors, interfaces[ENCODER].inputs) if encoder else []
     calls: dict[str, list[tuple[str, dict[str, object], dict[str, object]]]] = {stem: [] for stem in published}
-    for plan in plans:
-        interface = interfaces[plan.name]
+    encoded: Sequence[Case] = []
+    for plan, made in cases(plans, interfaces, preprocessors):
+        encoded = made if plan.name == ENCODER else encoded
         stem = plan.name if plan.name in published else DECODER_MERGED
-        for case in _cases(plan, by_name, encoded, preprocessors, interface):
+        for case in made:
             fed = case.feeds if stem == plan.name else decoder_cases.merged_feeds(case, published[stem], plan)
-            calls[stem].append((case.name, fed, reference(plan, case, interface.outputs)))
+            calls[stem].append((case.name, fed, reference(plan, case, interfaces[plan.name].outputs)))
     files = {}
     for stem, triples in calls.items():
         files[f"{stem}.onnx"] = ReferenceFile(scratch / f"{stem}.npz")
         files[f"{stem}.onnx"].save(triples)
     settings.restore()
     return References(files, _generate(plans, preprocessors, encoded, model, task, scratch))
+
+
+def cases(
+    plans: Sequence[GraphPlan], interfaces: Mapping[str, Interface], preprocessors: Preprocessors
+) -> Iterator[tuple[GraphPlan, Sequence[Case]]]:
+    """Every graph with the cases on which it is judged, one graph after the other.
+
+    Args:
+        plans: the graphs as traced.
+        interfaces: of the traced graphs, by name.
+        preprocessors: of the model.
+    """
+    by_name = {plan.name: plan for plan in plans}
+    encoder = by_name.get(ENCODER)
+    encoded = make_cases(encoder, preprocessors, interfaces[ENCODER].inputs) if encoder else []
+    for plan in plans:
+        yield plan, _cases(plan, by_name, encoded, preprocessors, interfaces[plan.name])
 
 
 def _cases(
