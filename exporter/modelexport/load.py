@@ -15,6 +15,7 @@ import torch
 from optimum.exporters.tasks import TasksManager
 from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
 from transformers.models.auto.auto_factory import _get_model_class
+from transformers.utils import logging as transformers_logging
 
 from modelexport.bridge import Prepared
 from modelexport.checkpoint import Checkpoint
@@ -94,7 +95,7 @@ def load_model(prepared: Prepared, checkpoint: Checkpoint, task: str, dtype: tor
     stored = _stored(checkpoint)
     skeleton = _skeleton(model_class, config)
     refuse_other_shapes(skeleton, _renamed(stored, skeleton, prepared))
-    with _reporting_everything(model_class) as ignored:
+    with _quietly(), _reporting_everything(model_class) as ignored:
         model, report = _from_pretrained(auto_class, prepared, config, dtype)
     missing, unexpected = report["missing_keys"], report["unexpected_keys"]
     _tie(model, prepared.ties, missing)
@@ -167,6 +168,17 @@ def _from_pretrained(
         )
     except Exception as error:  # as above
         raise _build_error(error) from error
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Keep transformers from warning of what is judged here."""
+    before = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(before)
 
 
 @contextmanager
