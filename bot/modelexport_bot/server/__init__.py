@@ -5,6 +5,7 @@
 - ``webhook.py``: what a delivery says, and whether it comes from whom it should
 - ``router.py``: from an event to the behaviours that care about it
 - ``push.py``, ``comment.py``: the behaviours, one on a push to ``main``, one on a comment
+- ``database.py``: where jobs are on record
 - ``jobs.py``: jobs that survive us
 - ``steps.py``: what their steps do, and do again
 - ``recorded.py``: what of them is written down

@@ -30,7 +30,7 @@ from modelexport_bot import commands
 from modelexport_bot.credentials import redact
 from modelexport_bot.job import Job
 from modelexport_bot.result import Outcome
-from modelexport_bot.server import recorded, shown
+from modelexport_bot.server import database, recorded, shown
 from modelexport_bot.server.log import JobLog, logger
 from modelexport_bot.server.recorded import Json
 from modelexport_bot.server.router import Submitted
@@ -95,7 +95,7 @@ class Jobs:
         self._settings = settings
         self._directory = directory
         self._scratch = directory / "jobs"
-        self._database_url = database_url or f"sqlite:///{directory / 'jobs.sqlite'}"
+        self._database_url = database_url or database.in_directory(directory)
         self._concurrency = concurrency
         self._retries = retries or Retries()
         self._polling = polling

@@ -17,13 +17,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import uvicorn
-from dbos import error as dbos_error
 from filelock import FileLock, Timeout
-from sqlalchemy.exc import SQLAlchemyError
 
 from modelexport.contract.errors import UsageError
-from modelexport_bot.credentials import redact
-from modelexport_bot.server import app, log
+from modelexport_bot.server import app, database, log
 from modelexport_bot.server.config import Config
 from modelexport_bot.server.jobs import Jobs
 from modelexport_bot.settings import Settings
@@ -42,12 +39,11 @@ def serve(config: Config, settings: Settings, *, verbose: bool = False) -> None:
     if settings.token is None and settings.keyless is None and not settings.dry_run:
         raise UsageError("Opening pull requests takes a token: --token, HF_TOKEN, or hf auth login.")
     log.configure([config.secret, *([settings.token] if settings.token else [])], verbose=verbose)
+    if config.database_url is not None:
+        database.must_open(config.database_url)
     with _own_directory(config.data_dir), _listening(config) as listener:
         jobs = Jobs(settings, config.data_dir, database_url=config.database_url, concurrency=config.concurrency)
-        try:
-            jobs.start()
-        except (dbos_error.DBOSException, SQLAlchemyError) as error:
-            raise UsageError(f"The database of jobs does not open: {redact(str(error))}") from error
+        jobs.start()
         server = _Server(
             uvicorn.Config(
                 app.create(config.secret, jobs, jobs.recent),
@@ -82,16 +78,22 @@ class _Server(uvicorn.Server):
 @contextlib.contextmanager
 def _own_directory(directory: Path) -> Iterator[None]:
     """The data directory, ours alone; what an earlier process left in its temporary directory is gone."""
-    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    lock, temporary = FileLock(directory / "lock", timeout=0), directory / "tmp"
     try:
-        with FileLock(directory / "lock", timeout=0):
-            temporary = directory / "tmp"
-            shutil.rmtree(temporary, ignore_errors=True)
-            temporary.mkdir()
-            tempfile.tempdir = os.fspath(temporary)
-            yield
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        lock.acquire()
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir()
     except Timeout as error:
         raise UsageError(f"Another server uses {directory}. Stop it, or give this one another --data-dir.") from error
+    except OSError as error:
+        raise UsageError(f"Cannot use {directory}: {error.strerror}. Give --data-dir another directory.") from error
+    before, tempfile.tempdir = tempfile.tempdir, os.fspath(temporary)
+    try:
+        yield
+    finally:
+        tempfile.tempdir = before
+        lock.release()
 
 
 @contextlib.contextmanager
