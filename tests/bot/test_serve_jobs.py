@@ -19,6 +19,7 @@ from modelexport_bot.resolve import Plan
 from modelexport_bot.result import Result
 from modelexport_bot.server import recorded
 from modelexport_bot.server.jobs import Jobs, Retries
+from tests.bot import postgres
 from tests.bot.world import PublishingJob, World
 
 Json = dict[str, Any]
@@ -56,11 +57,19 @@ class Server:
     world: World
     directory: Path
     retries: Retries = field(default_factory=lambda: Retries(attempts=3, first_wait=0.01))
+    database_url: str | None = None
     running: Jobs | None = None
 
     def start(self, **changes: Any) -> Jobs:
         settings = replace(self.world.settings, **changes)
-        self.running = Jobs(settings, self.directory, retries=self.retries, polling=0.02, job=JobWithHooks)
+        self.running = Jobs(
+            settings,
+            self.directory,
+            database_url=self.database_url,
+            retries=self.retries,
+            polling=0.02,
+            job=JobWithHooks,
+        )
         self.running.start()
         return self.running
 
@@ -198,6 +207,25 @@ def test_a_job_goes_on_after_a_restart_in_any_step(server: Server, world: World,
     world.assert_right("refs/pr/1")
     assert len(world.pull_requests()) == 1
     assert list((server.directory / "jobs").iterdir()) == []
+
+
+@pytest.mark.skipif(postgres.binaries() is None, reason="no PostgreSQL on this machine")
+def test_postgresql_keeps_the_jobs_of_several_servers_apart(server: Server, world: World, tmp_path: Path) -> None:
+    binaries = postgres.binaries()
+    assert binaries is not None
+    with postgres.running(binaries) as server.database_url:
+        interrupted_at(server, world, "export")
+        server.stop()
+        other = Server(world, tmp_path / "other", database_url=server.database_url)
+        jobs = other.start()
+        time.sleep(2)
+        assert [job["state"] for job in jobs.recent()] == ["running"]  # not its own: somebody may be at it
+        other.stop()
+        server.start()
+        (job,) = server.finished()
+        assert job["state"] == "created"
+        world.assert_right("refs/pr/1")
+        server.stop()
 
 
 def test_folders_that_were_lost_in_between_are_made_again(server: Server, world: World) -> None:
