@@ -392,7 +392,7 @@ def _login(repo: str | None, *, signed_in: bool) -> Any:
 
 
 def _size(text: str | None) -> int | None:
-    from modelexport_bot.settings import parse_size
+    from modelexport.contract import parse_size
 
     return parse_size(text) if text else None
 

@@ -371,7 +371,11 @@ class Hub:
         self._write(repo, lambda api: bool(api.rename_discussion(repo, num, title)), look)
 
     def set_status(self, repo: str, num: int, status: str, comment: str | None = None) -> None:
-        """Open (a draft too) or close a pull request, with a comment if given."""
+        """Open (a draft too) or close a pull request, with a comment if given.
+
+        Raises:
+            HeadMovedError: it cannot be set, because somebody has merged or deleted it meanwhile.
+        """
 
         def look() -> bool | None:
             return True if self.thread(repo, num).status == status else None
@@ -379,7 +383,11 @@ class Hub:
         def send(api: HfApi) -> bool:
             return bool(api.change_discussion_status(repo, num, status, comment=comment))  # type: ignore[arg-type]
 
-        self._write(repo, send, look)
+        try:
+            self._write(repo, send, look)
+        except UploadCorruptError as error:  # 400, which the Hub also answers when it is so already
+            if look() is None:
+                raise HeadMovedError(error.message) from error
 
     def may_write(self, repo: str, user: str) -> bool:
         """Whether a user has a say in a repo: it is theirs, or its organisation lists them as a member.
@@ -486,7 +494,14 @@ def _exchange(resource: str, endpoint: str) -> str:
     """A short-lived token for a resource (RFC 8693); the client has it, though in a module it calls private."""
     from huggingface_hub._oidc import oidc_login
 
-    return str(oidc_login(resource=resource, endpoint=endpoint)["access_token"])
+    try:
+        return str(oidc_login(resource=resource, endpoint=endpoint)["access_token"])
+    except HfHubHTTPError as error:
+        raise UnauthorizedError(
+            f"The Hub gives this workflow no token for {resource}: {redact(error.server_message or str(error))}. "
+            "Its owner adds "
+            "the workflow as a Trusted Publisher in the repo's settings; or give a token (HF_TOKEN)."
+        ) from error
 
 
 # --- errors ----------------------------------------------------------------------------------------------------------

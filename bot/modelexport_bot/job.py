@@ -12,10 +12,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from modelexport.contract import Event, Note, Stage
+from modelexport.contract import Event, Note, Stage, estimate, memory_limit, require_fits
 from modelexport.contract import Progress as ExporterProgress
 from modelexport.contract.errors import DiskFullError, HubUnavailableError, OutputExistsError
-from modelexport_bot import environment, fetch, publish, resolve, sandbox, scratch
+from modelexport_bot import environment, fetch, inputs, publish, resolve, sandbox, scratch
 from modelexport_bot.hub import Hub
 from modelexport_bot.progress import Progress, Silent
 from modelexport_bot.publish import SourceMovedError
@@ -87,6 +87,7 @@ class Job:
         """The snapshot: the files the export needs, at the plan's commit, verified."""
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
+        self._must_fit(plan, folder)
         try:
             return fetch.fetch(self.hub, plan.repo, plan.sha, plan.snapshot, folder, self.progress)
         except OSError as error:
@@ -123,6 +124,12 @@ class Job:
         result = publish.publish(self.hub, plan, folder, self.settings, self.progress)
         kept = self.settings.output if folder is not None else None
         return replace(result, output=os.fspath(kept)) if kept else result
+
+    def _must_fit(self, plan: Plan, folder: Path) -> None:
+        """Raises TooLargeError before anything is downloaded that could not be exported here."""
+        size = sum(file.size for file in inputs.weights({file.path: file for file in plan.snapshot}))
+        memory, disk = memory_limit(self.settings.max_memory), shutil.disk_usage(folder).free
+        require_fits(estimate(size), memory, disk, plan.repo)
 
     def _told(self, event: Event) -> None:
         match event:

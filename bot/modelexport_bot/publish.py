@@ -243,6 +243,8 @@ class _Publication:
         except (HubUnavailableError, RateLimitedError, UnauthorizedError, HeadMovedError):
             raise  # a later run goes on from here
         except ModelExportError as error:
+            if self._hub.thread(self._plan.repo, ours.thread.num).status not in ("draft", "open"):
+                raise HeadMovedError(f"#{ours.thread.num} was closed or merged meanwhile") from error
             with contextlib.suppress(ModelExportError):
                 self._close(ours, f"I could not fill this pull request and withdraw it: {error.message}", "failed")
             raise

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import platformdirs
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError
 
+from modelexport.contract import parse_size
 from modelexport.contract.errors import UsageError
 from modelexport_bot.credentials import Token
 
@@ -183,18 +184,3 @@ def _read(file: Path | None) -> _File:
     except ValidationError as error:
         wrong = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
         raise UsageError(f"{path}: {wrong}. The keys are: {', '.join(_File.model_fields)}.") from error
-
-
-_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
-
-
-def parse_size(text: str) -> int:
-    """Bytes in a size such as ``8GB``, ``500 MiB`` or ``1000``. Raises UsageError."""
-    compact = text.strip().upper().replace(" ", "")
-    number = compact.rstrip("BKMGTI")
-    unit = compact[len(number) :]
-    unit = unit if unit in _UNITS else f"{unit}B"
-    try:
-        return int(float(number) * _UNITS[unit])
-    except (KeyError, ValueError) as error:
-        raise UsageError(f"{text!r} is no size. Write a number and a unit, such as 8GB or 500MiB.") from error

@@ -1,7 +1,7 @@
 """Every fault at every request of a run, and a kill before and after every request.
 
-The requests are taken from the local Hub's journal of a run without faults. Then, for each of them and each fault, a run
-on a fresh repo meets the fault once; a second run meets none. What must hold:
+The requests are taken from the local Hub's journal of a run without faults. Then, for each of them and each fault, a
+run on a fresh repo meets the fault once; a second run meets none. What must hold:
 
 - the first run ends well or in a typed error, and leaves no open pull request with wrong files, and never two;
 - the second run ends well, and there is exactly one pull request, open, with exactly the right files.
@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from modelexport.contract import ModelExportError
 
+from modelexport.contract import ModelExportError
 from modelexport_bot.credentials import Token
 from modelexport_bot.settings import Patience
 from modelexport_bot.transport import PatientClient
@@ -52,7 +52,7 @@ FAULTS: dict[str, Fault] = {
 
 
 def _applies(fault: Fault, request: dict[str, Any]) -> bool:
-    """Leaves out what cannot be: a HEAD has no body, only file contents are wrong unnoticed, addresses are for storage."""
+    """Leaves out what cannot be: a HEAD has no body, only file contents go unchecked, addresses are for storage."""
     match fault["kind"]:
         case "truncate":
             return request["method"] != "HEAD"
@@ -154,7 +154,8 @@ def test_every_fault_at_every_request(worlds: Callable[[Scenario], World], scena
         world.assert_sound()
         assert world.manifest_at("refs/pr/1").source.sha == second.sha, where
     print(
-        f"\nfault matrix, {scenario.name}: {len(requests)} requests x {len(scenario.faults)} faults, {len(combinations)} "
+        f"\nfault matrix, {scenario.name}: {len(requests)} requests x {len(scenario.faults)} faults, "
+        f"{len(combinations)} "
         f"combinations that can be; {finished} runs finished in spite of it, {failed} ended in a typed error; after "
         f"the second run 0 second pull requests, 0 wrong ones; {time.monotonic() - started:.0f} s"
     )

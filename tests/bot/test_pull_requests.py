@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -21,7 +22,7 @@ from modelexport.contract.errors import (
 )
 from modelexport_bot.credentials import Token
 from modelexport_bot.settings import Limits, Overrides
-from tests.bot.world import CONFIG, World, weights
+from tests.bot.world import CONFIG, PublishingJob, World, weights
 
 
 def test_a_repo_without_onnx_gets_a_pull_request(world: World) -> None:
@@ -230,6 +231,23 @@ def test_weights_that_change_during_the_export_are_exported_again(world: World) 
     assert (result.outcome, world.last_job.exports, len(world.pull_requests())) == ("created", 2, 1)
     world.assert_right("refs/pr/1")
     assert world.manifest_at("refs/pr/1").source.sha == world.hub.commits(world.repo)[0]["sha"]
+
+
+def test_a_person_who_closes_it_while_we_upload_has_the_last_word(world: World) -> None:
+    num = world.opened()
+    world.push_weights("second")
+    job = PublishingJob(world.settings)
+    commit = job.hub.commit
+
+    def close_first(*arguments: Any, **options: Any) -> str:
+        if world.pull_request(num)["status"] == "open":
+            world.close(num)
+        return commit(*arguments, **options)
+
+    job.hub.commit = close_first  # type: ignore[method-assign]
+    assert job.run(world.repo).outcome == "declined"
+    assert world.pull_request(num)["status"] == "closed"
+    assert len(world.texts(num)) == 1
 
 
 def test_somebody_forging_our_title_and_marker_changes_nothing(world: World) -> None:

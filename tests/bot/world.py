@@ -136,7 +136,7 @@ class World:
     settings: Settings
     owner: str
     bot: str
-    last_job: PublishingJob = field(init=False)
+    last_job: PublishingJob = field(init=False, repr=False)
 
     @classmethod
     def new(cls, hub: LocalHub, directory: Path) -> "World":
