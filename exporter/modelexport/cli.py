@@ -4,6 +4,7 @@ Only arguments and exit statuses are handled here. The engine is imported inside
 answers at once and the base install (without torch) can say what is missing.
 """
 
+import gc
 import json
 import os
 import signal
@@ -263,8 +264,13 @@ def _engine(verbose: bool) -> Any:
         logging.basicConfig(level=logging.ERROR)
         os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
         os.environ.setdefault("ORT_LOGGING_LEVEL", "3")
+    # Millions of objects are made that stay: without the collector the imports take a quarter less, and frozen they are
+    # neither scanned again nor copied into the processes that are forked from this one.
+    gc.disable()
     from modelexport import engine
 
+    gc.freeze()
+    gc.enable()
     return engine
 
 
