@@ -116,7 +116,7 @@ def _label(name: str, calls: Sequence[CallResult], first: CallResult | None) -> 
     elif any(call.compared for call in calls):
         label.append(f" {max(call.max_abs for call in calls):.1e}", style="green")
     else:
-        label.append(" nothing to compare", style="dim")
+        label.append(" nothing to compare" if any(call.called for call in calls) else " not called", style="dim")
     if first in calls:
         label.append(" ← first", style="bold red")
     return label

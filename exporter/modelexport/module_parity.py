@@ -12,14 +12,18 @@ This is how a user finds *where* a conversion goes wrong, and how we know that t
 3. What enters: a floating tensor must equal one of the call's arguments, unless something outside the call reads it,
    too. Only what a module computes itself, and others reuse, may come from outside without having been passed in.
 4. The tags must describe a possible execution (:meth:`modelexport.htp.calls.CallTree.disorder`).
-5. Two floating tensors agree when no element differs by more than ``atol`` times the largest finite magnitude below
+5. A module that PyTorch called, and that made something new of its arguments, must not have its nodes swallowed by its
+   caller: where no node has its tag, none of the caller's own nodes may compute what it returned.
+6. A call that PyTorch did not make on these inputs is not judged: the graph has the calls of the trace, and a mixture
+   of experts makes others on other inputs.
+7. Two floating tensors agree when no element differs by more than ``atol`` times the largest finite magnitude below
    1e30 in the reference, or 1 if that is less; beyond 1e30 (masks) elements may differ by that share of themselves.
    Integers and booleans must be equal.
 """
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +47,7 @@ class CallResult:
     Attributes:
         nodes: of the call and those below it.
         own_nodes: of this very call.
+        called: whether PyTorch made this call on these inputs, too; a mixture of experts may not.
         compared: pairs of tensors that were compared where values leave.
         max_abs: largest absolute difference among them.
         problem: what is wrong, as the end of a sentence that starts with the module; None where nothing is.
@@ -52,6 +57,7 @@ class CallResult:
     type: str
     nodes: int
     own_nodes: int
+    called: bool
     compared: int
     max_abs: float
     problem: str | None
@@ -69,6 +75,7 @@ class CallResult:
             "type": self.type,
             "nodes": self.nodes,
             "own_nodes": self.own_nodes,
+            "called": self.called,
             "compared": self.compared,
             "max_abs": self.max_abs if math.isfinite(self.max_abs) else None,
             "problem": self.problem,
@@ -97,8 +104,8 @@ class ModuleParity:
 
     @property
     def share(self) -> float:
-        """Compared calls, of those that own nodes."""
-        owners = [call for call in self.calls if call.own_nodes]
+        """Compared calls, of those that own nodes and that PyTorch made, too."""
+        owners = [call for call in self.calls if call.own_nodes and call.called]
         return sum(call.compared > 0 for call in owners) / len(owners) if owners else 0.0
 
     def to_dict(self) -> dict[str, Any]:
@@ -125,7 +132,7 @@ def compare(branch: Branch, file: Path, case: str, recording: Recording, atol: f
         file: where it was read from.
         case: name of the inputs, for the report.
         recording: what PyTorch did with them.
-        atol: see rule 5.
+        atol: see rule 7.
     """
     graph = branch.model.graph
     calls = CallTree(graph)
@@ -137,7 +144,11 @@ def compare(branch: Branch, file: Path, case: str, recording: Recording, atol: f
         for group in _groups(ordered, found):
             values = _run(session, group, recording.feeds)
             for call in group:
-                results[call.frame] = _judge(call, found.get(call.frame), values, calls, atol)
+                known = call.frame.path in recording.modules
+                results[call.frame] = _judge(call, found.get(call.frame), known, values, calls, atol)
+        for caller, swallowed in _swallowed(ordered, found, recording, session, atol):
+            problem = f"holds the nodes of {swallowed.frame.path}, which PyTorch called by itself"
+            results[caller.frame] = replace(results[caller.frame], problem=results[caller.frame].problem or problem)
     if disorder is not None:
         one, other = disorder
         results[one.frame] = _out_of_order(results[one.frame], other)
@@ -146,7 +157,7 @@ def compare(branch: Branch, file: Path, case: str, recording: Recording, atol: f
 
 
 def difference(got: np.ndarray, want: np.ndarray) -> tuple[float, float]:
-    """Largest absolute difference, and the largest one relative to what rule 5 compares it with."""
+    """Largest absolute difference, and the largest one relative to what rule 7 compares it with."""
     if got.size == 0:
         return 0.0, 0.0
     if want.dtype.kind not in "fc":
@@ -183,11 +194,16 @@ def _run(session: Probe, group: Sequence[Call], feeds: Mapping[str, np.ndarray])
 
 
 def _judge(
-    call: Call, recorded: RecordedCall | None, values: Mapping[ir.Value, np.ndarray], calls: CallTree, atol: float
+    call: Call,
+    recorded: RecordedCall | None,
+    known: bool,
+    values: Mapping[ir.Value, np.ndarray],
+    calls: CallTree,
+    atol: float,
 ) -> CallResult:
-    kind = recorded.type if recorded else ""
     if recorded is None:
-        return CallResult(call.frame, kind, len(call.nodes), len(call.own), 0, 0.0, "was not called by PyTorch")
+        problem = None if known else "is no module of the PyTorch model"
+        return CallResult(call.frame, "", len(call.nodes), len(call.own), False, 0, 0.0, problem)
     problem = _foreign_input(call, recorded, values, calls, atol)
     pairs = _pair([values[value] for value in call.leaving], recorded.returned, atol)
     worst, worst_relative = 0.0, 0.0
@@ -196,7 +212,7 @@ def _judge(
         worst, worst_relative = max(worst, absolute), max(worst_relative, relative)
     if worst_relative > atol:
         problem = f"returned something else in PyTorch: they differ by {worst:.3g}"
-    return CallResult(call.frame, kind, len(call.nodes), len(call.own), len(pairs), worst, problem)
+    return CallResult(call.frame, recorded.type, len(call.nodes), len(call.own), True, len(pairs), worst, problem)
 
 
 def _foreign_input(
@@ -210,10 +226,46 @@ def _foreign_input(
         depth = _depth(call)
         if any(len(stack) <= depth or stack[depth] != call.frame for stack in calls.readers(value)):
             continue
-        candidates = [given for given in recorded.given if given.floating and given.shape == array.shape]
-        if not any(difference(array, given.load())[1] <= atol for given in candidates):
+        if not any(given.floating and _agrees(array, given, atol) for given in recorded.given):
             return f"gets {value.name} in ONNX, which is none of the arguments that PyTorch passed"
     return None
+
+
+def _swallowed(
+    calls: Sequence[Call], found: Mapping[Frame, RecordedCall], recording: Recording, session: Probe, atol: float
+) -> Iterator[tuple[Call, RecordedCall]]:
+    """Calls whose own nodes compute what a module returned that has no nodes, and that module (rule 5)."""
+    owners = {found[call.frame].frame.index: call for call in calls if call.frame in found}
+    missing: dict[int, list[RecordedCall]] = {}
+    for recorded in recording.calls:
+        if recorded.frame.index not in owners and recorded.parent in owners and _makes_something_new(recorded, atol):
+            missing.setdefault(recorded.parent, []).append(recorded)
+    for index, candidates in missing.items():
+        caller = owners[index]
+        shapes = {tensor.shape for recorded in candidates for tensor in recorded.returned if tensor.floating}
+        size = max(4 * int(np.prod(shape)) for shape in shapes)
+        names = [str(value.name) for node in caller.own for value in node.outputs if value.name]
+        for group in batches(((name, size) for name in names), _BATCH):
+            arrays = [array for array in session.run(group, recording.feeds).values() if array.shape in shapes]
+            for recorded in candidates:
+                (wanted, *_) = (tensor for tensor in recorded.returned if tensor.floating)
+                if any(array.dtype.kind == "f" and _agrees(array, wanted, atol) for array in arrays):
+                    yield caller, recorded
+
+
+def _makes_something_new(recorded: RecordedCall, atol: float) -> bool:
+    """Whether the first floating result is none of the arguments, as that of a dropout is, and no mere constant."""
+    result = next((tensor for tensor in recorded.returned if tensor.floating), None)
+    if result is None:
+        return False
+    array = result.load()
+    if array.size < 2 or np.all(array == array.flat[0]):
+        return False
+    return not any(given.floating and _agrees(array, given, atol) for given in recorded.given)
+
+
+def _agrees(array: np.ndarray, tensor: Recorded, atol: float) -> bool:
+    return array.shape == tensor.shape and difference(array, tensor.load())[1] <= atol
 
 
 def _pair(
@@ -264,15 +316,7 @@ def _out_of_order(result: CallResult, other: Call) -> CallResult:
         f"cannot have run as tagged: data flows between it and {other.frame.path or 'the model'} in both directions, "
         "or from the later to the earlier"
     )
-    return CallResult(
-        result.frame,
-        result.type,
-        result.nodes,
-        result.own_nodes,
-        result.compared,
-        result.max_abs,
-        result.problem or problem,
-    )
+    return replace(result, problem=result.problem or problem)
 
 
 def _depth(call: Call) -> int:

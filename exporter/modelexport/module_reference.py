@@ -65,10 +65,12 @@ class Recording:
     Attributes:
         calls: by index.
         feeds: the inputs of the run, as ONNX Runtime takes them.
+        modules: paths of all modules that the model has, called or not.
     """
 
     calls: Sequence[RecordedCall]
     feeds: Mapping[str, np.ndarray]
+    modules: frozenset[str]
 
     def find(self, frames: Sequence[Frame]) -> dict[Frame, RecordedCall]:
         """The recorded call for each of the calls of a file, where there is one.
@@ -96,7 +98,7 @@ def record(plan: GraphPlan, case: Case, hierarchy: Hierarchy, scratch: Path) -> 
     recorder = _Recorder(hierarchy, scratch)
     with plan.patched(), _eager_attention(), recorder.hooks():
         plan.model(**case.inputs)
-    return Recording(tuple(recorder.finished()), case.feeds)
+    return Recording(tuple(recorder.finished()), case.feeds, frozenset(hierarchy.infos))
 
 
 @contextmanager
