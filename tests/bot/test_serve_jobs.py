@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from modelexport.contract.errors import ParityFailedError
+from modelexport.contract.errors import ExporterCrashedError, ParityFailedError
 from modelexport_bot.credentials import Token
 from modelexport_bot.resolve import Plan
 from modelexport_bot.result import Result
@@ -282,6 +282,37 @@ def test_of_a_private_repo_nothing_is_shown_but_that_there_is_one(server: Server
     (job,) = server.finished()
     assert job.keys() == {"private", "state", "code", "received", "finished"}
     assert job["state"] == "created"
+
+
+@pytest.mark.parametrize("by_command", [False, True])
+def test_an_exporter_that_is_stopped_together_with_us_has_not_failed(
+    server: Server, world: World, by_command: bool
+) -> None:
+    stopped: list[Plan] = []
+
+    def both_are_stopped(plan: Plan) -> None:
+        assert server.running is not None
+        threading.Timer(0.2, server.running.expect_stop).start()
+        stopped.append(plan)
+        raise ExporterCrashedError("The exporter ended without a result (signal SIGTERM).")
+
+    if by_command:
+        world.comment(world.opened(), "@modelexport-bot rebuild")
+    said = world.texts(1) if by_command else []
+    jobs = server.start()
+    JobWithHooks.before["export"] = both_are_stopped
+    if by_command:
+        jobs.reply(world.repo, 1, "c1", private=False)
+    else:
+        jobs.export(world.repo, head(world), private=False)
+    while not stopped:
+        time.sleep(0.01)
+    time.sleep(0.5)
+    assert [job["state"] for job in jobs.recent()] == ["running"]
+    assert (world.texts(1) if by_command else []) == said
+    server.restart()
+    (job,) = server.finished()
+    assert job["state"] == ("answered" if by_command else "created")
 
 
 def test_a_bug_of_ours_is_a_failed_job_that_can_be_done_anew(server: Server, world: World) -> None:

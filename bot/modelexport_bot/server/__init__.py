@@ -8,6 +8,7 @@
 - ``database.py``: where jobs are on record
 - ``jobs.py``: jobs that survive us
 - ``steps.py``: what their steps do, and do again
+- ``stopping.py``: what a stop is not: a failure
 - ``recorded.py``: what of them is written down
 - ``shown.py``: what of them everybody may see
 - ``log.py``: what is logged, with every secret cut out

@@ -17,10 +17,12 @@ import contextlib
 import hashlib
 import itertools
 import shutil
+import threading
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ParamSpec, TypeVar
 
 from dbos import DBOS, SetEnqueueOptions, SetWorkflowID, StepOptions, WorkflowStatusString
 from dbos import error as dbos_error
@@ -35,6 +37,7 @@ from modelexport_bot.server.log import JobLog, logger
 from modelexport_bot.server.recorded import Json
 from modelexport_bot.server.router import Submitted
 from modelexport_bot.server.steps import Steps
+from modelexport_bot.server.stopping import stoppable
 from modelexport_bot.settings import Settings
 
 APPLICATION_VERSION = "1"
@@ -51,6 +54,8 @@ _PLANS = 3  # how often a job plans afresh because the source moved under it
 _RECOVERIES = 20  # how often a job that ends with its server every time is taken up again
 _SHOWN = 50
 
+P = ParamSpec("P")
+T = TypeVar("T")
 Workflow = Callable[[str, str, bool], Json]
 """Of the repo, of the commit or thread it is about, and whether the repo is private."""
 
@@ -99,7 +104,8 @@ class Jobs:
         self._concurrency = concurrency
         self._retries = retries or Retries()
         self._polling = polling
-        self._job = job
+        self._stopping = threading.Event()
+        self._job = stoppable(job, self._stopping)
         self._workflows: dict[str, Workflow] = {}
 
     # life
@@ -131,6 +137,10 @@ class Jobs:
             polling_interval_sec=self._polling,
             on_conflict="always_update",
         )
+
+    def expect_stop(self) -> None:
+        """The process is about to end: an export that ends now has not failed."""
+        self._stopping.set()
 
     def stop(self) -> None:
         """Let go of the database. A job that is running is not waited for, and goes on at the next start."""
@@ -169,11 +179,11 @@ class Jobs:
         """The four steps, once more from the start when the source has moved in the meantime."""
         for number in range(_PLANS):
             steps = Steps(self._job(self._settings, JobLog(job)), self._folder_of(job) / str(number))
-            plan = DBOS.run_step(self._step("resolve"), steps.resolve, repo)
+            plan = self._step("resolve", steps.resolve, repo)
             if recorded.plan_from_json(plan).decision.needs_export:
-                DBOS.run_step(self._step("fetch"), steps.fetch, plan)
-                DBOS.run_step(self._step("export"), steps.export, plan)
-            result = DBOS.run_step(self._step("publish"), steps.publish, plan)
+                self._step("fetch", steps.fetch, plan)
+                self._step("export", steps.export, plan)
+            result = self._step("publish", steps.publish, plan)
             if result is not None:
                 return result
         raise HubUnavailableError(
@@ -188,7 +198,7 @@ class Jobs:
                 return {"outcome": Outcome.SKIPPED.value, "reason": error.message}
             return {"outcome": "answered", "reason": f"{len(answered)} commands answered in #{num}."}
 
-        return DBOS.run_step(self._step(REPLY), answer)
+        return self._step(REPLY, answer)
 
     def _with_an_outcome(self, work: Callable[[str, str, str], Json]) -> Workflow:
         """The workflow around the steps: a failure that somebody can act on is an outcome, too."""
@@ -209,8 +219,9 @@ class Jobs:
 
         return workflow
 
-    def _step(self, name: str) -> StepOptions:
-        return {
+    def _step(self, name: str, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """What the step returns, or has returned before."""
+        options: StepOptions = {
             "name": name,
             "retries_allowed": True,
             "max_attempts": self._retries.attempts,
@@ -218,6 +229,7 @@ class Jobs:
             "backoff_rate": 2.0,
             "should_retry": lambda error: isinstance(error, HubUnavailableError | RateLimitedError),
         }
+        return DBOS.run_step(options, work, *args, **kwargs)
 
     # what is where
 

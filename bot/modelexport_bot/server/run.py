@@ -15,6 +15,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from types import FrameType
 
 import uvicorn
 from filelock import FileLock, Timeout
@@ -53,7 +54,8 @@ def serve(config: Config, settings: Settings, *, verbose: bool = False) -> None:
                 ws="none",
                 server_header=False,
                 timeout_graceful_shutdown=_LAST_ANSWERS,
-            )
+            ),
+            jobs,
         )
         with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises the signal again once it is done
             server.run(sockets=[listener])
@@ -64,7 +66,15 @@ def serve(config: Config, settings: Settings, *, verbose: bool = False) -> None:
 
 
 class _Server(uvicorn.Server):
-    """Says where it listens once it does."""
+    """Says where it listens once it does, and tells the jobs of a stop before anything else."""
+
+    def __init__(self, config: uvicorn.Config, jobs: Jobs) -> None:
+        super().__init__(config)
+        self._jobs = jobs
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self._jobs.expect_stop()
+        super().handle_exit(sig, frame)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
