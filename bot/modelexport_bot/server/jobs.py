@@ -82,7 +82,7 @@ class Jobs:
         database_url: PostgreSQL instead of SQLite.
         concurrency: how many jobs may run at a time.
         retries: see :class:`Retries`.
-        polling: seconds between two looks at the queue.
+        polling: seconds between two looks at the database.
         job: the class whose steps are run.
     """
 
@@ -122,6 +122,7 @@ class Jobs:
                 "serializer": recorded.JsonSerializer(),
                 "enable_otlp": False,
                 "log_level": "WARNING",
+                "notification_listener_polling_interval_sec": self._polling,
             }
         )
         # Registered here and not by a decorator, so that importing this module leaves dbos alone.
