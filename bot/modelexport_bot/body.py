@@ -324,12 +324,17 @@ def plain(text: str) -> str:
 
 def _code(text: str) -> str:
     """Text that can stand between backticks, in a table too."""
-    return re.sub(r"[`|<>\r\n]", "", text)[:200]
+    return _unmentioned(re.sub(r"[`|<>\r\n]", "", text)[:200])
 
 
 def _sentence(text: str) -> str:
     """A sentence of ours that may quote a repo: backticks stay, what could become HTML or a mention does not."""
-    return re.sub(r"[<>\r\n]", " ", text).replace("@", "@\u200b")[:2000]
+    return _unmentioned(re.sub(r"[<>\r\n]", " ", text)[:2000])
+
+
+def _unmentioned(text: str) -> str:
+    """The same to the eye, with an invisible space after each @, so that nobody is called."""
+    return text.replace("@", "@\u200b")
 
 
 def _short(sha: str) -> str:

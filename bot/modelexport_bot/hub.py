@@ -559,6 +559,8 @@ def _translated(subject: str, revision: str | None, *, signed_in: bool) -> Itera
         raise HubUnavailableError(f"Could not download from {subject}{at}: {redact(str(error))}") from error
     except EntryNotFoundError as error:
         raise HubUnavailableError(f"A file of {subject}{at} is gone; the repo is changing. Run it again.") from error
+    except (ValueError, KeyError) as error:  # a proxy's page, or half of an answer, with status 200
+        raise Unsettled(f"an answer about {subject} that is none of the Hub's: {redact(str(error))}") from error
     except OSError as error:
         if "Consistency check failed" in str(error):
             raise DownloadCorruptError(f"A download from {subject}{at} ended short: {redact(str(error))}") from error

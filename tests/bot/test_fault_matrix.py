@@ -52,12 +52,10 @@ FAULTS: dict[str, Fault] = {
 
 
 def _applies(fault: Fault, request: dict[str, Any]) -> bool:
-    """Leaves out what cannot be: a HEAD has no body, only file contents go unchecked, addresses are for storage."""
+    """Leaves out what cannot be: a HEAD has no body, only storage has addresses that expire."""
     match fault["kind"]:
-        case "truncate":
+        case "truncate" | "wrong_bytes":
             return request["method"] != "HEAD"
-        case "wrong_bytes":
-            return request["method"] == "GET" and request["route"] in {"storage_get", "resolve_cache"}
         case "expire_upload_urls":
             return request["path"].startswith("/_storage/")
         case "expire_token":
