@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import onnx
 import onnx_ir as ir
+import optimum.onnxruntime
 from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 from rich.console import Console
 from rich.table import Table
@@ -48,7 +49,6 @@ from modelexport.contract.errors import (
     OptimumLoadFailedError,
     ParityFailedError,
     SourceNotFoundError,
-    UnsupportedArchitectureError,
 )
 from modelexport.contract.manifest import Manifest
 from modelexport.htp.tags import Tag, all_nodes
@@ -136,8 +136,8 @@ def check_folder(
     chosen = task or (manifest.task if manifest else None)
     chosen = tasks.resolve(config.model_type, architectures, requested=chosen, pipeline_tag=None)
     model_class = tasks.ort_model_class(chosen, architectures)
-    if model_class is None:
-        raise UnsupportedArchitectureError(f"Optimum has no ORTModel class for the task {chosen!r}.")
+    if manifest is not None:  # it may name ORTModelForCustomTasks, where the task's own class cannot call the graph
+        model_class = getattr(optimum.onnxruntime, manifest.optimum.model_class, model_class)
     opened = isolation.run(_load_and_run, folder, model_class, tuple(file.name for file in files), emit=_silent)
     found = Findings(folder, chosen, model_class.__name__, opened, manifest is not None, nodes, tagged, None)
     if against is None:
@@ -244,17 +244,29 @@ def _load_and_run(folder: Path, model_class: type, names: tuple[str, ...], _: Em
     makers = preprocessors.load(folder)
     inputs = _example(makers)
     if inputs and hasattr(model, "generate"):
-        optimum_check.generate(model, inputs)
+        wanted = {model.main_input_name, "attention_mask"}
+        optimum_check.generate(model, {name: value for name, value in inputs.items() if name in wanted})
     elif inputs:
-        wanted = {item.name for session in optimum_check.sessions(model).values() for item in session.get_inputs()}
-        outputs = optimum_check.forward(model, {name: value for name, value in inputs.items() if name in wanted})
-        _require_finite(outputs)
+        ranks = {
+            item.name: len(item.shape)
+            for session in optimum_check.sessions(model).values()
+            for item in session.get_inputs()
+        }
+        inputs = {name: value for name, value in inputs.items() if ranks.get(name) == value.ndim}
+        if inputs.keys() >= ranks.keys() - {"token_type_ids"}:
+            try:
+                outputs = optimum_check.forward(model, inputs)
+            except OptimumLoadFailedError:  # the class of the task may not know this graph's inputs and outputs
+                model = optimum_check.load(folder, optimum.onnxruntime.ORTModelForCustomTasks, frozenset(names))
+                outputs = optimum_check.forward(model, inputs)
+            _require_finite(outputs)
     return tuple(sorted(path.name for path in optimum_check.loaded_files(model)))
 
 
 def _example(makers: Preprocessors) -> dict[str, np.ndarray]:
     if makers.tokenizer is not None:
-        return dict(makers.tokenizer(["Hello, world!"], return_tensors="np"))
+        encoded = dict(makers.tokenizer(["Hello, world!"], return_tensors="np"))
+        return {**encoded, "position_ids": np.arange(encoded["input_ids"].shape[1])[None]}
     if makers.image_processor is not None:
         image = np.random.default_rng(0).integers(0, 255, (64, 80, 3)).astype(np.uint8)
         return dict(makers.image_processor(image, return_tensors="np"))

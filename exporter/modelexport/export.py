@@ -13,7 +13,7 @@ from modelexport.bundle import bundle
 from modelexport.check import Checked, check
 from modelexport.checkpoint import Checkpoint
 from modelexport.contract.cost import estimate, memory_limit, require_fits
-from modelexport.contract.errors import DiskFullError, UnsupportedArchitectureError
+from modelexport.contract.errors import DiskFullError
 from modelexport.contract.events import Note, Stage, StageName
 from modelexport.contract.manifest import MANIFEST_NAME, FileEntry, Manifest, Options, Source, WeightFile
 from modelexport.convert import Converted, convert
@@ -78,21 +78,16 @@ def _exported(read: Checkpoint, options: Options) -> int:
     return read.nbytes if options.dtype == "source" else read.nbytes * 4 // sizes.get(read.dtype, 4)
 
 
-def _export(
-    read: Checkpoint, folder: Path, scratch: Path, options: Options, origin: Origin, emit: Emit
-) -> Manifest:
+def _export(read: Checkpoint, folder: Path, scratch: Path, options: Options, origin: Origin, emit: Emit) -> Manifest:
     chosen = task.resolve(
         read.model_type,
         read.architectures,
         requested=options.task,
-        pipeline_tag="feature-extraction" if read.library == "sentence_transformers" else model_card.pipeline_tag(read.root),
+        pipeline_tag="feature-extraction"
+        if read.library == "sentence_transformers"
+        else model_card.pipeline_tag(read.root),
     )
     model_class = task.ort_model_class(chosen, read.architectures)
-    if model_class is None:
-        raise UnsupportedArchitectureError(
-            f"Optimum has no ORTModel class for the task {chosen!r}, so nobody could load the result with it. "
-            "Choose another task with --task."
-        )
     (prepared_folder := scratch / "prepared").mkdir()
     prepared = bridge.prepare(read, prepared_folder)
     for note in prepared.notes:
@@ -104,7 +99,7 @@ def _export(
     with isolation.Part(check, folder, converted.references, model_class, atol) as checking:
         read.weight_digests()  # reads all weights once more, on a core that has nothing else to do
         checked = checking.result(emit)
-    notes = (*prepared.notes, *converted.notes, *bundled.notes)
+    notes = (*prepared.notes, *converted.notes, *bundled.notes, *checked.notes)
     return _manifest(read, folder, options, origin, chosen, converted, checked, notes)
 
 

@@ -15,6 +15,7 @@ from modelexport.htp.hierarchy import Hierarchy
 from modelexport.htp.project import InferTags, ProjectCalls
 from modelexport.htp.tags import MODULE, Tag, all_nodes
 from modelexport.htp.trace import Trace
+from modelexport.tied import ShareTransposedWeights
 
 IR_VERSION = 10
 """The first ONNX IR version in which nodes carry ``metadata_props``."""
@@ -41,6 +42,7 @@ def build(
     _attach_weights(model.graph, trace.weights)
     ProjectCalls(trace, hierarchy)(model)
     clean(model)
+    ShareTransposedWeights()(model)
     InferTags()(model)
     _fix_output_shapes(model.graph.outputs, trace.outputs, dynamic_axes)
     _name_nodes(model)

@@ -12,6 +12,7 @@ import optimum.onnxruntime
 import transformers
 from optimum.exporters.tasks import TasksManager
 
+from modelexport import limits
 from modelexport.contract.errors import TaskUnknownError, UnsupportedArchitectureError
 
 WITH_PAST = "-with-past"
@@ -51,6 +52,7 @@ def resolve(model_type: str, architectures: tuple[str, ...], *, requested: str |
             f"Optimum cannot export {model_type} models for the task {task!r}. It can for: "
             f"{', '.join(sorted(supported))}. Choose one of these with --task."
         )
+    limits.require_runnable(model_type, task)
     return task
 
 
@@ -69,11 +71,13 @@ def supported_tasks(model_type: str) -> Mapping[str, Any]:
         ) from None
 
 
-def ort_model_class(task: str, architectures: tuple[str, ...]) -> type | None:
-    """The ``ORTModelForX`` with which a user loads this task; None where Optimum has no such class.
+def ort_model_class(task: str, architectures: tuple[str, ...]) -> type:
+    """The ``ORTModelForX`` with which a user loads this task.
 
     It is the one whose ``auto_model_class`` is the auto class of the task. Where a task has several auto classes
-    (speech recognition: CTC and encoder-decoder), the one that knows the checkpoint's architecture.
+    (speech recognition: CTC and encoder-decoder), the one that knows the checkpoint's architecture. Where Optimum has no
+    class for the task (object detection, depth estimation), it offers ``ORTModelForCustomTasks``, which passes any inputs to
+    one graph and returns all of its outputs.
     """
     loaders = TasksManager._TRANSFORMERS_TASKS_TO_MODEL_LOADERS.get(task.removesuffix(WITH_PAST), ())
     names = (loaders,) if isinstance(loaders, str) else loaders
@@ -87,7 +91,7 @@ def ort_model_class(task: str, architectures: tuple[str, ...]) -> type | None:
             own = vars(candidate).get("auto_model_class")  # ORTModelForCustomTasks inherits its
             if getattr(own, "__name__", None) == name:
                 return candidate  # type: ignore[no-any-return]
-    return None
+    return optimum.onnxruntime.ORTModelForCustomTasks  # type: ignore[no-any-return]
 
 
 def _knows(auto_class: str, architectures: tuple[str, ...]) -> bool:

@@ -1,5 +1,7 @@
 """From a plan to its tagged graph: trace the module, project the calls, check that no node is left without a tag."""
 
+from collections.abc import Mapping
+from contextlib import ExitStack
 from typing import Any
 
 import onnx_ir as ir
@@ -11,6 +13,7 @@ from modelexport.contract.events import Stage, StageName
 from modelexport.htp.hierarchy import Hierarchy
 from modelexport.htp.trace import Trace, trace
 from modelexport.isolation import Emit
+from modelexport.patches import empty_cache, no_padding_token, true_cache
 from modelexport.plan import Axes, GraphPlan
 
 
@@ -49,9 +52,28 @@ def trace_graph(plan: GraphPlan, hierarchy: Hierarchy, opset: int, emit: Emit) -
 
 
 def _trace(plan: GraphPlan, hierarchy: Hierarchy, opset: int) -> tuple[Trace, Axes]:
+    inputs = trace_inputs(plan)
+    try:
+        return _traced(plan, inputs, hierarchy, opset)
+    except RuntimeError:
+        if not (plan.is_causal and plan.takes_cache):
+            raise
+        fitted = true_cache.fit(plan, inputs)
+        return _traced(plan, fitted, hierarchy, opset)
+
+
+def trace_inputs(plan: GraphPlan) -> dict[str, Any]:
+    """Keyword arguments to trace with: Optimum's dummy inputs, always the same."""
     torch.manual_seed(0)
-    inputs: dict[str, Any] = plan.config.rename_ambiguous_inputs(plan.config.generate_dummy_inputs(framework="pt"))
-    with plan.patched():
+    shapes = {"batch_size": limit} if (limit := no_padding_token.rows(plan)) else {}
+    return plan.config.rename_ambiguous_inputs(plan.config.generate_dummy_inputs(framework="pt", **shapes))
+
+
+def _traced(plan: GraphPlan, inputs: Mapping[str, Any], hierarchy: Hierarchy, opset: int) -> tuple[Trace, Axes]:
+    with ExitStack() as patches:
+        patches.enter_context(plan.patched())
+        if plan.is_causal and plan.takes_cache and empty_cache.needed(plan.model.config, inputs):
+            patches.enter_context(empty_cache.reshaped())
         names, outputs = plan.inputs, plan.outputs
         axes = {**names, **outputs}
         traced = trace(

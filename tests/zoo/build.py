@@ -1,0 +1,120 @@
+"""Build an animal of the zoo: config, seeded weights, tokenizer and processors, saved as a user would save them."""
+
+import copy
+from pathlib import Path
+
+import torch
+import transformers
+from optimum.exporters.tasks import TasksManager
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from transformers import AutoConfig, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
+
+from tests.zoo.models import Animal
+
+CORPUS = (
+    "The quick brown fox jumps over the lazy dog, and 42 others watch.",
+    "Zoë paid 3,50 € for a crème brûlée; 東京 is far away.",
+    "Hello world! Everything that has a beginning has an end.",
+)
+
+
+def build(animal: Animal, task: str, folder: Path, seed: int = 0) -> Path:
+    """Save a model of the animal for ``task`` to ``folder``; returns it.
+
+    Every one-dimensional parameter (norms, biases) is moved away from its initial value, as a graph that left it out would
+    still agree with a fresh model, and weights are made larger, so that greedy tokens win by a margin and do not repeat.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(seed)
+    model = _model(animal, task)
+    _perturb(model)
+    model.eval().save_pretrained(folder)
+    if animal.tokens is not None:
+        tokenizer(animal.tokens).save_pretrained(folder)
+    if animal.image is not None:
+        name, options = animal.image
+        getattr(transformers, name)(**options).save_pretrained(folder)
+    if animal.audio is not None:
+        name, options = animal.audio
+        getattr(transformers, name)(**options).save_pretrained(folder)
+    return folder
+
+
+def _model(animal: Animal, task: str) -> PreTrainedModel:
+    config = _config(animal)
+    loader = TasksManager.get_model_class_for_task(
+        task.removesuffix("-with-past"), framework="pt", model_type=animal.model_type, library="transformers"
+    )
+    if task.startswith("automatic-speech-recognition") and animal.audio is not None and not config.is_encoder_decoder:
+        loader = transformers.AutoModelForCTC
+    make = getattr(loader, "_from_config", None) or loader.from_config
+    return make(config)
+
+
+def _config(animal: Animal) -> PretrainedConfig:
+    sizes = copy.deepcopy(animal.config)  # some config classes change what they are given
+    if "encoder" in sizes and "decoder" in sizes:
+        parts = [AutoConfig.for_model(**sizes.pop(part)) for part in ("encoder", "decoder")]
+        config_class = type(AutoConfig.for_model(animal.model_type, **copy.deepcopy(animal.config)))
+        return config_class.from_encoder_decoder_configs(*parts, **sizes)
+    config = AutoConfig.for_model(animal.model_type, **sizes)
+    config.architectures = []  # the auto classes of types with several heads look into it
+    return config
+
+
+def _perturb(model: PreTrainedModel) -> None:
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if not parameter.is_floating_point():
+                continue
+            if parameter.dim() == 1:
+                parameter.add_(torch.randn_like(parameter) * 0.1)
+            elif parameter.std() < 0.05:
+                parameter.mul_(4)
+
+
+def tokenizer(kind: str) -> PreTrainedTokenizerFast:
+    """A tokenizer trained on a few sentences, with the special tokens of its family.
+
+    ``wordpiece``: BERT's, padded right. ``bpe``: byte-level, begins with ``<s>``, padded left, as decoders want it.
+    ``seq2seq``: byte-level, ends with ``</s>``.
+    """
+    return _wordpiece() if kind == "wordpiece" else _bpe(seq2seq=kind == "seq2seq")
+
+
+def _wordpiece() -> PreTrainedTokenizerFast:
+    core = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    core.normalizer = normalizers.BertNormalizer()
+    core.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    core.train_from_iterator(CORPUS, trainers.WordPieceTrainer(vocab_size=200, special_tokens=special))
+    core.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    names = {
+        "pad_token": "[PAD]",
+        "unk_token": "[UNK]",
+        "cls_token": "[CLS]",
+        "sep_token": "[SEP]",
+        "mask_token": "[MASK]",
+    }
+    return PreTrainedTokenizerFast(tokenizer_object=core, model_max_length=64, **names)
+
+
+def _bpe(*, seq2seq: bool) -> PreTrainedTokenizerFast:
+    core = Tokenizer(models.BPE(unk_token="<unk>"))
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    core.decoder = decoders.ByteLevel()
+    special = ["<pad>", "<s>", "</s>", "<unk>"]
+    core.train_from_iterator(CORPUS, trainers.BpeTrainer(vocab_size=200, special_tokens=special))
+    template = "$A </s>" if seq2seq else "<s> $A"
+    core.post_processor = processors.TemplateProcessing(single=template, special_tokens=[("<s>", 1), ("</s>", 2)])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=core,
+        model_max_length=64,
+        padding_side="right" if seq2seq else "left",
+        bos_token="<s>",
+        eos_token="</s>",
+        unk_token="<unk>",
+        pad_token="<pad>",
+    )
