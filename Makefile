@@ -7,6 +7,7 @@
 #   make format   let ruff write the formatting
 #   make bench    time and memory against optimum-cli
 #   make breadth  every architecture Optimum knows, side by side with optimum-cli (long)
+#   make fixtures-v5  make the reference outputs of transformers 5 again, in an environment of their own
 #   make clean    remove what these made in the checkout
 
 PYTHON ?= python3.11
@@ -45,8 +46,11 @@ demo: setup
 
 test: test-bot test-exporter test-e2e
 
-test-bot: $(VENV)/.installed
-	$(BIN)/python -m pytest $(PYTEST_FLAGS) tests/hub tests/bot
+# The local Hub is also tried with the client that the exporter's environment has, hence the interpreter.
+test-bot: setup
+	MODELEXPORT_EXPORTER_PYTHON=$$($(BIN)/modelexport-bot setup | tail -n 1) \
+	  $(BIN)/python -m pytest $(PYTEST_FLAGS) tests/hub
+	$(BIN)/python -m pytest $(PYTEST_FLAGS) tests/bot
 
 test-exporter: $(EXPORTER_VENV)/.installed
 	$(EXPORTER_VENV)/bin/python -m pytest $(PYTEST_FLAGS) tests/exporter
@@ -69,6 +73,14 @@ bench: $(EXPORTER_VENV)/.installed
 
 breadth: $(EXPORTER_VENV)/.installed
 	$(EXPORTER_VENV)/bin/python -m tests.zoo.breadth
+
+.venv-v5/.installed:
+	$(PYTHON) -m venv .venv-v5
+	.venv-v5/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0 transformers==5.23.0 pillow sentencepiece pydantic
+	touch $@
+
+fixtures-v5: .venv-v5/.installed
+	PYTHONPATH=exporter .venv-v5/bin/python -m tests.fixtures_v5.make
 
 clean:
 	rm -rf $(VENV) $(EXPORTER_VENV) .venv-v5 .demo build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
