@@ -406,7 +406,7 @@ def _reported(work: Any, *, as_json: bool, verbose: bool) -> Any:
     from modelexport_bot.github.actions import Workflow
     from modelexport_bot.result import Result
 
-    workflow = Workflow(os.environ)
+    workflow = Workflow(os.environ, annotate=not as_json)
     try:
         result = work()
     except ModelExportError as error:

@@ -11,6 +11,7 @@ that look decides whether there is anything left to send.
 """
 
 import contextlib
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -481,13 +482,25 @@ def login_token() -> Token | None:
     return None
 
 
+_patience_in_use: Patience | None = None
+_one_client = threading.Lock()
+
+
 def _use_patient_client(patience: Patience) -> None:
+    """Give the library our HTTP client. It has one for the whole process, which threads share; setting it anew closes
+    the one that others may be using, so that is done only when it would differ.
+    """
     from huggingface_hub.utils._http import hf_request_event_hook
 
-    disable_progress_bars()
-    huggingface_hub.set_client_factory(
-        lambda: PatientClient(patience, event_hooks={"request": [hf_request_event_hook]})
-    )
+    global _patience_in_use
+    with _one_client:
+        if _patience_in_use == patience:
+            return
+        _patience_in_use = patience
+        disable_progress_bars()
+        huggingface_hub.set_client_factory(
+            lambda: PatientClient(patience, event_hooks={"request": [hf_request_event_hook]})
+        )
 
 
 def _exchange(resource: str, endpoint: str) -> str:

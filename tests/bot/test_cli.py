@@ -197,6 +197,8 @@ def test_a_workflow_gets_an_annotation_for_a_failure(environment: dict[str, str]
     assert done.returncode == 50
     assert "::error title=repo_not_found::alice/not-there" in done.stdout
     assert _outputs(workflow)["error-code"] == "repo_not_found"
+    done = _run("run", "--json", **environment, **workflow, INPUT_REPO="alice/not-there")
+    assert json.loads(done.stdout)["code"] == "repo_not_found"
 
 
 def test_the_action_passes_every_input_and_output_on() -> None:

@@ -4,10 +4,12 @@ import os
 import time
 import traceback
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 from tests.bot.world import World
+from tests.hub.client import LocalHub
 
 
 def _in_another_process(work: Callable[[], object]) -> int:
@@ -67,3 +69,11 @@ def test_a_second_draft_of_ours_is_closed_by_whoever_sees_it(world: World) -> No
     assert world.run().outcome == "updated"
     assert [found["num"] for found in _live(world)] == [num]
     assert "stays" in world.texts(2)[-1]
+
+
+def test_jobs_in_several_threads_share_one_client(hub: LocalHub, tmp_path: Path) -> None:
+    """As the server runs them."""
+    worlds = [World.new(hub, tmp_path) for _ in range(6)]
+    with ThreadPoolExecutor(3) as pool:
+        outcomes = list(pool.map(lambda world: world.run().outcome, worlds))
+    assert outcomes == ["created"] * 6

@@ -10,6 +10,7 @@ from modelexport.contract import Options
 from modelexport.contract.errors import (
     ForbiddenError,
     GatedError,
+    HubUnavailableError,
     OptedOutError,
     OptionsInvalidError,
     PrsDisabledError,
@@ -22,7 +23,7 @@ from modelexport.contract.errors import (
 )
 from modelexport_bot.credentials import Token
 from modelexport_bot.settings import Limits, Overrides
-from tests.bot.world import CONFIG, PublishingJob, World, weights
+from tests.bot.world import CONFIG, HASTY, PublishingJob, World, weights
 
 
 def test_a_repo_without_onnx_gets_a_pull_request(world: World) -> None:
@@ -224,6 +225,16 @@ def test_a_draft_that_cannot_be_filled_is_closed_with_the_reason(world: World) -
     assert "withdraw" in world.texts(draft["num"])[-1]
     world.hub.clear_faults()
     assert world.run().outcome == "created"  # our own withdrawal is no refusal
+
+
+def test_what_the_hub_holds_already_is_not_uploaded_again(world: World) -> None:
+    world.hub.clear_journal()
+    world.hub.inject("status", code=502, route="commit", times=HASTY.attempts)
+    with pytest.raises(HubUnavailableError):
+        world.run()
+    assert world.run().outcome == "created"
+    uploads = [entry for entry in world.hub.journal() if entry["route"] == "storage_put"]
+    assert len(uploads) == 1
 
 
 def test_weights_that_change_during_the_export_are_exported_again(world: World) -> None:

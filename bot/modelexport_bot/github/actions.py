@@ -21,10 +21,16 @@ _LEVEL = {
 
 
 class Workflow:
-    """The workflow we run in, if we do. ``environment`` is the process's."""
+    """The workflow we run in, if we do.
 
-    def __init__(self, environment: Mapping[str, str]) -> None:
+    Args:
+        environment: the process's.
+        annotate: whether annotations may be printed; they would spoil a stdout that belongs to JSON.
+    """
+
+    def __init__(self, environment: Mapping[str, str], *, annotate: bool = True) -> None:
         self._active = environment.get("GITHUB_ACTIONS") == "true"
+        self._annotates = annotate
         self._output = environment.get("GITHUB_OUTPUT")
         self._summary = environment.get("GITHUB_STEP_SUMMARY")
 
@@ -42,9 +48,9 @@ class Workflow:
             }
         )
         for warning in result.warnings:
-            annotate("warning", warning)
+            self._annotate("warning", warning)
         if level := _LEVEL.get(result.outcome):
-            annotate(level, result.reason)
+            self._annotate(level, result.reason)
         self._add_to_summary(_summary_of(result))
 
     def failed(self, error: ModelExportError) -> None:
@@ -52,8 +58,13 @@ class Workflow:
         if not self._active:
             return
         self._set_outputs({"outcome": "failed", "error-code": error.code.value})
-        annotate("error", error.message, title=error.code.value)
+        self._annotate("error", error.message, title=error.code.value)
         self._add_to_summary(f"### modelexport: {error.code.value}\n\n{redact(error.message)}\n")
+
+    def _annotate(self, level: str, message: str, title: str = "modelexport") -> None:
+        """An annotation on the workflow run; ``level`` is notice, warning or error."""
+        if self._annotates:
+            print(f"::{level} title={_property(title)}::{_data(redact(message))}", flush=True)
 
     def _set_outputs(self, values: Mapping[str, str]) -> None:
         if self._output:
@@ -66,11 +77,6 @@ class Workflow:
         if self._summary:
             with Path(self._summary).open("a", encoding="utf-8") as file:
                 file.write(markdown + "\n")
-
-
-def annotate(level: str, message: str, title: str = "modelexport") -> None:
-    """An annotation on the workflow run; ``level`` is notice, warning or error."""
-    print(f"::{level} title={_property(title)}::{_data(redact(message))}", flush=True)
 
 
 def _data(text: str) -> str:
