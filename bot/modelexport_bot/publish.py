@@ -98,8 +98,12 @@ def publish(hub: Hub, plan: Plan, folder: Path | None, settings: Settings, progr
         ModelExportError: see :mod:`modelexport_bot.hub`; running again completes what was begun.
     """
     export = Export.in_folder(folder) if folder else None
-    if settings.dry_run or plan.decision.action is Action.NOTHING:
-        return _told(plan, export, settings)
+    if plan.decision.action is Action.NOTHING:
+        return _told(plan, plan.decision.outcome)
+    if settings.dry_run and export is None:
+        return _told(plan, Outcome.DRY_RUN)
+    if settings.dry_run:
+        return _Publication(hub, plan, export, settings, progress).preview()
     progress.step("publish", plan.repo)
     with _one_at_a_time(hub, plan, settings):
         for _ in range(_LOOKS):
@@ -135,29 +139,11 @@ def _one_at_a_time(hub: Hub, plan: Plan, settings: Settings) -> Iterator[None]:
         yield
 
 
-def _told(plan: Plan, export: Export | None, settings: Settings) -> Result:
+def _told(plan: Plan, outcome: Outcome) -> Result:
     """The result of a run that writes nothing."""
     decided = plan.decision
-    if decided.action is Action.NOTHING:
-        return Result(
-            decided.outcome,
-            plan.repo,
-            decided.reason,
-            plan.sha or None,
-            decided.num,
-            decided.url,
-            warnings=plan.warnings,
-        )
-    told = Result(
-        Outcome.DRY_RUN, plan.repo, decided.reason, plan.sha, decided.num, decided.url, warnings=plan.warnings
-    )
-    if export is None:
-        return told
-    marker = plan.wanted.marker(complete=True)
-    subject = Subject(
-        plan.repo, decided.num, export.manifest, export.listed(), marker, settings.mention, warnings=plan.warnings
-    )
-    return replace(told, title=body.title(subject), body=body.body(subject), files=export.listed())
+    sha = plan.sha or None
+    return Result(outcome, plan.repo, decided.reason, sha, decided.num, decided.url, warnings=plan.warnings)
 
 
 class _Publication:
@@ -173,7 +159,7 @@ class _Publication:
         source = main if settings.revision is None else hub.repo(main.id, settings.revision)
         if Wanted.of(source, plan.wanted.options).inputs != plan.wanted.inputs:
             raise SourceMovedError
-        self._state = pull_request.observe(hub, replace(source, sha=source.sha), main)
+        self._state = pull_request.observe(hub, source, main)
         self._decision = decision.decide(self._state, plan.wanted, settings)
         if self._decision.needs_export and export is None:
             raise SourceMovedError
@@ -199,6 +185,14 @@ class _Publication:
                 raise HeadMovedError("reopened")  # and from here on as any open one, on a fresh look
             case Action.CREATE:
                 return self._create()
+
+    def preview(self) -> Result:
+        """What would be written, and nothing done."""
+        assert self._export is not None
+        ours = self._state.open[0] if self._state.open else None
+        subject = self._subject(ours, self._export.manifest, self._export.listed())
+        told = _told(self._plan, Outcome.DRY_RUN)
+        return replace(told, title=body.title(subject), body=body.body(subject), files=self._export.listed())
 
     @property
     def _ours(self) -> OurPullRequest:
@@ -289,20 +283,23 @@ class _Publication:
             )
 
     def _finish(self, ours: OurPullRequest, folder: tuple[Manifest, tuple[PublishedFile, ...]]) -> Result:
-        """Title, text and status, each only if it is not as it should be; then one short comment on an update."""
+        """Comment, title, text and status, each only if it is not as it should be.
+
+        The text comes last, or before the opening of a draft: its marker says that nothing is left to do.
+        """
         repo, thread = self._plan.repo, ours.thread
         subject = self._subject(ours, *folder)
         title, text = body.title(subject), body.body(subject)
         self._progress.status(f"writing the text of #{thread.num}")
-        if thread.body.strip() != text.strip():
-            self._hub.edit_comment(repo, thread.num, thread.comments[0].id, text)
+        was_draft = thread.status == "draft"
+        if not was_draft:
+            self._say_updated(ours)
         if thread.title != title:
             self._hub.rename(repo, thread.num, title)
-        was_draft = thread.status == "draft"
+        if thread.body.strip() != text.strip():
+            self._hub.edit_comment(repo, thread.num, thread.comments[0].id, text)
         if was_draft:
             self._hub.set_status(repo, thread.num, "open")
-        else:
-            self._say_updated(ours)
         outcome = Outcome.CREATED if was_draft else Outcome.UPDATED
         told = self._result(outcome, ours)
         reason = (

@@ -446,6 +446,26 @@ def test_a_dry_run_shows_everything_and_writes_nothing(world: World) -> None:
     assert world.writes() == []
 
 
+def test_a_dry_run_of_an_update_shows_the_update(world: World) -> None:
+    world.hub.push(world.repo, {"onnx/model.onnx": weights("theirs")})
+    result = world.run(dry_run=True, replace=True)
+    assert result.title is not None
+    assert result.body is not None
+    assert result.title.startswith("Replace")
+    assert "onnx/model.onnx" in result.body
+
+
+def test_the_comment_about_an_update_is_made_once_though_the_run_was_interrupted(world: World) -> None:
+    num = world.opened()
+    world.push_weights("second")
+    world.hub.inject("status", code=502, route="edit_comment", times=HASTY.attempts)
+    with pytest.raises(HubUnavailableError):
+        world.run()
+    assert world.run().outcome == "updated"
+    assert len(world.texts(num)) == 2
+    assert world.run().outcome == "unchanged"
+
+
 def test_the_body_tells_a_stranger_what_they_need(world: World) -> None:
     world.opened()
     (body,) = world.texts(1)
