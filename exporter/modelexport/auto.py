@@ -7,7 +7,6 @@ What comes back is an ordinary ``ORTModelForX`` of Optimum. Nothing is ever expo
 is an error, where Optimum's own ``from_pretrained`` would quietly convert the model again.
 """
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NoReturn
@@ -68,7 +67,10 @@ class AutoModelForONNX:
         """Load the model in ``model_id`` with the class of Optimum that it needs.
 
         The class is that of the manifest. Without one it is the class of the task that ``config.json`` names by its
-        architecture; an encoder-decoder of which only ``model.onnx`` is there gives features.
+        architecture (``ORTModelForCustomTasks`` where Optimum has none for the task, as for object detection); an
+        encoder-decoder of which only ``model.onnx`` is there gives features.
+
+        A config that an older exporter left in the folder around the ONNX files only is taken from there.
 
         Args:
             model_id: a local folder, or a repo on the Hub (``org/name``). Of a repo, the ONNX files that the class
@@ -90,7 +92,7 @@ class AutoModelForONNX:
             RepoNotFoundError, RevisionNotFoundError, GatedError, HubUnavailableError: the Hub says no.
             FolderInvalidError: there are no ONNX files, or not those that the class opens.
             ConfigMissingError, ConfigInvalidError: there is no readable ``config.json``.
-            TaskUnknownError, UnsupportedArchitectureError: Optimum has no class for the model.
+            TaskUnknownError, UnsupportedArchitectureError: Optimum does not know what the model is for.
             OptimumLoadFailedError: it has one, which cannot load the files.
         """
         if Path(model_id).is_dir():
@@ -98,13 +100,19 @@ class AutoModelForONNX:
         else:
             hub = {"cache_dir": cache_dir, "token": token}
             folder = _repo(str(model_id), revision, subfolder, task, local_files_only, kwargs.get("file_name"), hub)
-        config = kwargs.pop("config", None) or _config(folder)
+        config_folder = folder if (folder / "config.json").is_file() else folder.parent
+        config = kwargs.pop("config", None) or _config(config_folder)
         model_class = _model_class(
             config, folders.manifest(folder), task, {path.name for path in folder.glob("*.onnx")}
         )
         try:
             return model_class.from_pretrained(  # type: ignore[attr-defined]
-                folder, config=config, local_files_only=True, trust_remote_code=False, **kwargs
+                config_folder,
+                subfolder=folder.relative_to(config_folder).as_posix(),
+                config=config,
+                local_files_only=True,
+                trust_remote_code=False,
+                **kwargs,
             )
         except Exception as error:
             first_line = (str(error).strip() or "no message").splitlines()[0]
@@ -137,7 +145,10 @@ def _repo(
     try:
         if local_files_only:
             return _local(Path(snapshot_download(repo, revision=revision, local_files_only=True, **hub)), subfolder)
-        info = HfApi(token=hub["token"]).model_info(repo, revision=revision)
+        small = [name for beside in _BESIDE for name in (beside, f"{subfolder}/{beside}")]
+        root = Path(snapshot_download(repo, revision=revision, allow_patterns=small, **hub))
+        sha = root.name
+        info = HfApi(token=hub["token"]).model_info(repo, revision=sha)
         names = {sibling.rfilename for sibling in info.siblings or ()}
         prefix = f"{subfolder}/" if subfolder and any(name.startswith(f"{subfolder}/") for name in names) else ""
         onnx = {name.removeprefix(prefix) for name in names if name.startswith(prefix) and name.endswith(".onnx")}
@@ -146,13 +157,13 @@ def _repo(
             raise FolderInvalidError(
                 f"{repo} has no ONNX files in {subfolder!r}. Export it with `modelexport export {repo}`."
             )
-        small = [*(f"{prefix}{name}" for name in _BESIDE), "config.json"]
-        folder = Path(snapshot_download(repo, revision=info.sha, allow_patterns=small, **hub)) / prefix
-        config, manifest = _config(folder), folders.manifest(folder)
+        folder = root / prefix
+        config = _config(folder if f"{prefix}config.json" in names else root)
+        manifest = folders.manifest(folder)
         wanted = [file_name] if file_name else _files(_model_class(config, manifest, task, onnx), manifest, onnx)
         data = (f"{name}_data" for name in wanted if f"{prefix}{name}_data" in names)
         patterns = [f"{prefix}{name}" for name in (*wanted, *data)]
-        snapshot_download(repo, revision=info.sha, allow_patterns=patterns, **hub)
+        snapshot_download(repo, revision=sha, allow_patterns=patterns, **hub)
     except (FolderInvalidError, ConfigMissingError, ConfigInvalidError, TaskUnknownError, UnsupportedArchitectureError):
         raise
     except Exception as error:
@@ -190,26 +201,19 @@ def _model_class(config: PretrainedConfig, manifest: Manifest | None, task: str 
     architectures = tuple(config.architectures or ())
     chosen = tasks.resolve(config.model_type, architectures, requested=task, pipeline_tag=None)
     model_class = tasks.ort_model_class(chosen, architectures)
-    if model_class is None:
-        raise UnsupportedArchitectureError(
-            f"Optimum has no ORTModel class for the task {chosen!r}. Run the files with onnxruntime itself."
-        )
     if task is None and model_class.__name__ in _ENCODER_DECODER and set(present) == {"model.onnx"}:
         return optimum.onnxruntime.ORTModelForFeatureExtraction
     return model_class
 
 
 def _config(folder: Path) -> PretrainedConfig:
-    """The config beside the ONNX files, or, where an older exporter left none there, that of the repo around them."""
-    for path in (folder / "config.json", folder.parent / "config.json"):
-        if not path.is_file():
-            continue
-        try:
-            json.loads(path.read_text(encoding="utf-8"))
-            return AutoConfig.from_pretrained(path.parent, local_files_only=True, trust_remote_code=False)
-        except Exception as error:
-            first_line = (str(error).strip() or "no message").splitlines()[0]
-            raise ConfigInvalidError(f"{path} cannot be read: {type(error).__name__}: {first_line}") from error
-    raise ConfigMissingError(
-        f"config.json not found in {folder}. Optimum needs it beside the model; re-export with modelexport >= 1.0.0"
-    )
+    path = folder / "config.json"
+    if not path.is_file():
+        raise ConfigMissingError(
+            f"config.json not found in {folder}. Optimum needs it beside the model; re-export with modelexport >= 1.0.0"
+        )
+    try:
+        return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except Exception as error:
+        first_line = (str(error).strip() or "no message").splitlines()[0]
+        raise ConfigInvalidError(f"{path} cannot be read: {type(error).__name__}: {first_line}") from error
