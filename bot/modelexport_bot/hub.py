@@ -31,6 +31,7 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
+from huggingface_hub.utils.logging import set_verbosity_error
 from huggingface_hub.utils.tqdm import disable_progress_bars
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, stop_after_delay
 
@@ -498,6 +499,7 @@ def _use_patient_client(patience: Patience) -> None:
             return
         _patience_in_use = patience
         disable_progress_bars()
+        set_verbosity_error()  # type: ignore[no-untyped-call]  # its warnings about retries show signed addresses
         huggingface_hub.set_client_factory(
             lambda: PatientClient(patience, event_hooks={"request": [hf_request_event_hook]})
         )
