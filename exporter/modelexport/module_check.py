@@ -112,13 +112,13 @@ def _label(name: str, calls: Sequence[CallResult], first: CallResult | None) -> 
         label.append(f" ×{len(calls)}", style="dim")
     wrong = [call for call in calls if not call.passed]
     if wrong:
-        label.append(f" {max(call.max_abs for call in calls):.1e} {wrong[0].problem}", style="red")
+        label.append(f" {max(call.max_abs for call in calls):.1e}", style="red")
     elif any(call.compared for call in calls):
         label.append(f" {max(call.max_abs for call in calls):.1e}", style="green")
     else:
         label.append(" nothing to compare" if any(call.called for call in calls) else " not called", style="dim")
-    if first in calls:
-        label.append(" ← first", style="bold red")
+    if first is not None and first in calls:
+        label.append(f" ← the first: {first.problem}", style="bold red")
     return label
 
 

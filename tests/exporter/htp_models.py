@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from tempfile import mkdtemp
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import onnx_ir as ir
@@ -63,6 +63,8 @@ _SOUND = {
 }
 _WINDOWS = {"image_size": 32, "patch_size": 4, "embed_dim": 8, "depths": [2, 2], "num_heads": [2, 2], "window_size": 4}
 _CLIP = {"text_config": {**_TEXT, "eos_token_id": 2}, "vision_config": {**_VISION, "image_size": 32, "patch_size": 8}}
+
+_SCRATCH = TemporaryDirectory(prefix="modelexport-htp-")  # as long as the process
 
 MODELS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "bert": ("AutoModel", "feature-extraction", _TEXT),
@@ -140,7 +142,8 @@ def exported(name: str) -> Exported:
         key: Interface(tuple(str(v.name) for v in graph.graph.inputs), tuple(str(v.name) for v in graph.graph.outputs))
         for key, graph in graphs.items()
     }
-    folder = Path(mkdtemp(prefix="modelexport-htp-"))
+    folder = Path(_SCRATCH.name) / name
+    folder.mkdir()
     files = {}
     for stem, graph in _merge(graphs, hierarchy).items():
         files[stem] = folder / f"{stem}.onnx"
