@@ -6,6 +6,7 @@ in shape from the traced one, so a dimension or a branch that the trace froze ca
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 import torch
 from optimum.exporters.onnx.base import OnnxConfig
 
+from modelexport.dummies import dummy_inputs
 from modelexport.patches import no_padding_token
 from modelexport.plan import GraphPlan
 
@@ -42,14 +44,19 @@ SHAPES = (
 
 @dataclass(frozen=True)
 class Preprocessors:
-    """What turns raw inputs into a model's inputs; None where the repo has none of the kind."""
+    """What turns raw inputs into a model's inputs; None where the repo has none of the kind.
+
+    ``processor`` is a tokenizer and an image processor in one, for the model types whose export needs to see it.
+    """
 
     tokenizer: Any = None
     image_processor: Any = None
     feature_extractor: Any = None
+    processor: Any = None
 
     def __iter__(self) -> Iterator[Any]:
-        return (part for part in (self.tokenizer, self.image_processor, self.feature_extractor) if part is not None)
+        parts = (self.tokenizer, self.processor, self.image_processor, self.feature_extractor)
+        return (part for part in parts if part is not None)
 
 
 @dataclass(frozen=True)
@@ -83,13 +90,11 @@ def make_cases(plan: GraphPlan, preprocessors: Preprocessors, onnx_inputs: Seque
         seed()
         given = dict(_from_preprocessors(plan, preprocessors, shape))
         length = next((value.shape[1] for name, value in given.items() if name.endswith("input_ids")), shape.length)
-        dummies = plan.config.generate_dummy_inputs(
-            framework="pt", batch_size=shape.batch, sequence_length=min(length, positions(plan))
-        )
+        dummies = dummy_inputs(plan, batch_size=shape.batch, sequence_length=min(length, positions(plan)))
         taken = set()
         for name, value in given.items():
             if name in dummies and _fits(value, dummies[name], plan.config.inputs.get(name, {})):
-                dummies[name] = value
+                dummies[name] = value.to(dummies[name].dtype)
                 taken.add(name)
         if "input_ids" not in taken and shape.batch > 1:
             _pad(dummies)
@@ -107,10 +112,11 @@ def _from_preprocessors(
         vocabulary = getattr(plan.config._normalized_config, "vocab_size", None)
         if encoded is not None and (vocabulary is None or int(encoded["input_ids"].max()) < vocabulary):
             yield from encoded.items()
-    if preprocessors.image_processor is not None and "pixel_values" in wanted:
+    if preprocessors.image_processor is not None and {"pixel_values", "flattened_patches"} & wanted.keys():
         sides = ((230, 311), (224, 224), (97, 160))
         images = [_image(*sides[index % len(sides)], seed=index) for index in range(shape.batch)]
-        yield from _tensors(preprocessors.image_processor(images, return_tensors="pt"))
+        with suppress(TypeError):  # one that wants more than images (VitPose's: boxes); Optimum's dummies stand in
+            yield from _tensors(preprocessors.image_processor(images, return_tensors="pt"))
     if preprocessors.feature_extractor is not None and {"input_values", "input_features"} & wanted.keys():
         rate = getattr(preprocessors.feature_extractor, "sampling_rate", 16000)
         sounds = [_sound(rate, seed=index) for index in range(shape.batch)]

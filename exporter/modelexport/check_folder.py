@@ -10,6 +10,7 @@ The steps, in order; the first that fails ends the check with its error:
 6. With ``--against``: the numbers are those of the PyTorch model.
 """
 
+import contextlib
 import hashlib
 import tempfile
 from dataclasses import dataclass, replace
@@ -243,10 +244,10 @@ def _load_and_run(folder: Path, model_class: type, names: tuple[str, ...], _: Em
     model = optimum_check.load(folder, model_class, frozenset(names))
     makers = preprocessors.load(folder)
     inputs = _example(makers)
-    if inputs and hasattr(model, "generate"):
+    if hasattr(model, "generate") and model.main_input_name in inputs:
         wanted = {model.main_input_name, "attention_mask"}
         optimum_check.generate(model, {name: value for name, value in inputs.items() if name in wanted})
-    elif inputs:
+    elif inputs and not hasattr(model, "generate"):
         ranks = {
             item.name: len(item.shape)
             for session in optimum_check.sessions(model).values()
@@ -264,13 +265,15 @@ def _load_and_run(folder: Path, model_class: type, names: tuple[str, ...], _: Em
 
 
 def _example(makers: Preprocessors) -> dict[str, np.ndarray]:
+    example: dict[str, np.ndarray] = {}
     if makers.tokenizer is not None:
-        encoded = dict(makers.tokenizer(["Hello, world!"], return_tensors="np"))
-        return {**encoded, "position_ids": np.arange(encoded["input_ids"].shape[1])[None]}
+        example |= makers.tokenizer(["Hello, world!"], return_tensors="np")
+        example["position_ids"] = np.arange(example["input_ids"].shape[1])[None]
     if makers.image_processor is not None:
         image = np.random.default_rng(0).integers(0, 255, (64, 80, 3)).astype(np.uint8)
-        return dict(makers.image_processor(image, return_tensors="np"))
-    return {}
+        with contextlib.suppress(TypeError):  # one that wants more than an image
+            example |= makers.image_processor(image, return_tensors="np")
+    return example
 
 
 def _require_finite(outputs: dict[str, np.ndarray]) -> None:

@@ -18,6 +18,7 @@ from optimum.exporters.tasks import TasksManager
 from transformers import PreTrainedModel
 
 from modelexport.contract.errors import UnsupportedArchitectureError
+from modelexport.patches.adapters import ADAPTERS
 
 Axes = Mapping[str, Mapping[int, str]]
 """Per input or output of a graph: axis number -> axis name."""
@@ -115,6 +116,10 @@ def plan(model: PreTrainedModel, task: str, preprocessors: Sequence[Any] = ()) -
             f"Optimum cannot plan the export of a {model.config.model_type} model for {task!r}: {error}"
         ) from error
     plans = [GraphPlan(name, submodel, config) for name, (submodel, config) in pairs.items()]
+    adapt = ADAPTERS.get(model.config.model_type)
+    if adapt is not None:
+        for graph in plans:
+            adapt(graph.model, graph.config)
     for graph in plans:
         for key, value in (graph.config.values_override or {}).items():
             setattr(graph.model.config, key, value)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoFeatureExtractor, AutoImageProcessor, AutoTokenizer
+from transformers import AutoFeatureExtractor, AutoImageProcessor, AutoProcessor, AutoTokenizer
 
 from modelexport.cases import Preprocessors
 from modelexport.contract.errors import TokenizerUnreadableError
@@ -30,7 +30,10 @@ def load(folder: Path) -> Preprocessors:
         image_processor = _load(AutoImageProcessor.from_pretrained, folder, "image processor", use_fast=False)
     elif "feature_extractor_type" in config or "sampling_rate" in config:
         feature_extractor = _load(AutoFeatureExtractor.from_pretrained, folder, "feature extractor")
-    return Preprocessors(tokenizer, image_processor, feature_extractor)
+    processor = None
+    if hasattr(image_processor, "max_patches"):  # Optimum asks Pix2Struct's processor for it
+        processor = _load(AutoProcessor.from_pretrained, folder, "processor")
+    return Preprocessors(tokenizer, image_processor, feature_extractor, processor)
 
 
 def _processor_config(folder: Path) -> dict[str, Any]:

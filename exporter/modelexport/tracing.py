@@ -10,6 +10,7 @@ import torch
 from modelexport import graph
 from modelexport.contract.errors import ExportFailedError
 from modelexport.contract.events import Stage, StageName
+from modelexport.dummies import dummy_inputs
 from modelexport.htp.hierarchy import Hierarchy
 from modelexport.htp.trace import Trace, trace
 from modelexport.isolation import Emit
@@ -66,7 +67,7 @@ def trace_inputs(plan: GraphPlan) -> dict[str, Any]:
     """Keyword arguments to trace with: Optimum's dummy inputs, always the same."""
     torch.manual_seed(0)
     shapes = {"batch_size": limit} if (limit := no_padding_token.rows(plan)) else {}
-    return plan.config.rename_ambiguous_inputs(plan.config.generate_dummy_inputs(framework="pt", **shapes))
+    return plan.config.rename_ambiguous_inputs(dummy_inputs(plan, **shapes))
 
 
 def _traced(plan: GraphPlan, inputs: Mapping[str, Any], hierarchy: Hierarchy, opset: int) -> tuple[Trace, Axes]:

@@ -7,7 +7,7 @@ import torch
 import transformers
 from optimum.exporters.tasks import TasksManager
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
-from transformers import AutoConfig, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import AutoConfig, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerFast, T5TokenizerFast
 
 from tests.zoo.models import Animal
 
@@ -29,14 +29,17 @@ def build(animal: Animal, task: str, folder: Path, seed: int = 0) -> Path:
     model = _model(animal, task)
     _perturb(model)
     model.eval().save_pretrained(folder)
+    parts = []
+    for made in (animal.image, animal.audio):
+        if made is not None:
+            name, options = made
+            parts.append(getattr(transformers, name)(**options))
     if animal.tokens is not None:
-        tokenizer(animal.tokens).save_pretrained(folder)
-    if animal.image is not None:
-        name, options = animal.image
-        getattr(transformers, name)(**options).save_pretrained(folder)
-    if animal.audio is not None:
-        name, options = animal.audio
-        getattr(transformers, name)(**options).save_pretrained(folder)
+        parts.append(tokenizer(animal.tokens))
+    if animal.processor is not None:
+        parts = [getattr(transformers, animal.processor)(*parts)]
+    for part in parts:
+        part.save_pretrained(folder)
     return folder
 
 
@@ -77,9 +80,11 @@ def tokenizer(kind: str) -> PreTrainedTokenizerFast:
     """A tokenizer trained on a few sentences, with the special tokens of its family.
 
     ``wordpiece``: BERT's, padded right. ``bpe``: byte-level, begins with ``<s>``, padded left, as decoders want it.
-    ``seq2seq``: byte-level, ends with ``</s>``.
+    ``seq2seq``: byte-level, ends with ``</s>``. ``t5``: the same, in T5's class.
     """
-    return _wordpiece() if kind == "wordpiece" else _bpe(seq2seq=kind == "seq2seq")
+    if kind == "wordpiece":
+        return _wordpiece()
+    return _bpe(T5TokenizerFast if kind == "t5" else PreTrainedTokenizerFast, seq2seq=kind != "bpe")
 
 
 def _wordpiece() -> PreTrainedTokenizerFast:
@@ -101,7 +106,7 @@ def _wordpiece() -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=core, model_max_length=64, **names)
 
 
-def _bpe(*, seq2seq: bool) -> PreTrainedTokenizerFast:
+def _bpe(tokenizer_class: type[PreTrainedTokenizerFast], *, seq2seq: bool) -> PreTrainedTokenizerFast:
     core = Tokenizer(models.BPE(unk_token="<unk>"))
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     core.decoder = decoders.ByteLevel()
@@ -109,7 +114,8 @@ def _bpe(*, seq2seq: bool) -> PreTrainedTokenizerFast:
     core.train_from_iterator(CORPUS, trainers.BpeTrainer(vocab_size=200, special_tokens=special))
     template = "$A </s>" if seq2seq else "<s> $A"
     core.post_processor = processors.TemplateProcessing(single=template, special_tokens=[("<s>", 1), ("</s>", 2)])
-    return PreTrainedTokenizerFast(
+    options = {"extra_ids": 0} if tokenizer_class is T5TokenizerFast else {}
+    return tokenizer_class(
         tokenizer_object=core,
         model_max_length=64,
         padding_side="right" if seq2seq else "left",
@@ -117,4 +123,5 @@ def _bpe(*, seq2seq: bool) -> PreTrainedTokenizerFast:
         eos_token="</s>",
         unk_token="<unk>",
         pad_token="<pad>",
+        **options,
     )

@@ -6,7 +6,7 @@ Sizes are odd where the architecture lets them be, and differ from each other, s
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-Tokens = Literal["wordpiece", "bpe", "seq2seq"]
+Tokens = Literal["wordpiece", "bpe", "seq2seq", "t5"]
 Task = str
 Sizes = dict[str, Any]
 
@@ -25,6 +25,7 @@ class Animal:
         tokens: kind of tokenizer; None for a model that reads no text.
         image: class and keyword arguments of the image processor.
         audio: class and keyword arguments of the feature extractor.
+        processor: class that joins image processor and tokenizer, where the repo needs to name it.
     """
 
     model_type: str
@@ -33,6 +34,7 @@ class Animal:
     tokens: Tokens | None = None
     image: tuple[str, Sizes] | None = None
     audio: tuple[str, Sizes] | None = None
+    processor: str | None = None
 
 
 # --- text encoders ---------------------------------------------------------------------------------------------------
@@ -451,13 +453,13 @@ IMAGES = (
     ),
     _image("siglip_vision_model", ("feature-extraction",)),
     _image("swin", (*CLASSIFY_IMAGE, "masked-im"), _SWIN),
-    _image("swin2sr", ("image-to-image",), _SWIN, upscale=2),
+    _image("swin2sr", ("image-to-image",), _SWIN, patch_size=1, upscale=2),
     _image("swinv2", base=_SWIN),
     _image("table-transformer", ("object-detection",), _DETR),
     _image("vit", (*CLASSIFY_IMAGE, "masked-im"), encoder_stride=8),
     _image("vit_mae", ("feature-extraction",), decoder_hidden_size=16, decoder_num_hidden_layers=1),
     _image("vit_msn"),
-    _image(
+    Animal(
         "vitpose",
         ("keypoint-detection",),
         {
@@ -471,6 +473,7 @@ IMAGES = (
             "num_labels": 5,
             "scale_factor": 4,
         },
+        image=("VitPoseImageProcessor", {"size": {"height": 64, "width": 48}}),
     ),
     _image("yolos", ("object-detection",), image_size=[32, 48], num_detection_tokens=7, num_labels=3),
 )
@@ -584,6 +587,7 @@ _CLIP_TEXT: Sizes = {
     "projection_dim": 24,
 }
 _CLIP: Sizes = {"text_config": _CLIP_TEXT, "vision_config": {**VIT, "projection_dim": 24}, "projection_dim": 24}
+_OWL: Sizes = {"text_config": _CLIP_TEXT, "vision_config": VIT, "projection_dim": 32}
 _PROCESS: tuple[str, Sizes] = ("CLIPImageProcessor", {"size": _SQUARE, "crop_size": _SQUARE})
 ZERO_SHOT = ("zero-shot-image-classification", "feature-extraction")
 
@@ -599,7 +603,7 @@ MIXED = (
             "hidden_size": 32,
             "n_layer": 2,
             "n_head": 4,
-            "n_positions": 128,
+            "n_positions": 160,
             "max_ep_len": 64,
         },
     ),
@@ -634,8 +638,8 @@ MIXED = (
         },
     ),
     Animal("metaclip_2", ("zero-shot-image-classification",), _CLIP, tokens="seq2seq", image=_PROCESS),
-    Animal("owlv2", ("zero-shot-object-detection",), _CLIP),
-    Animal("owlvit", ("zero-shot-object-detection",), _CLIP),
+    Animal("owlv2", ("zero-shot-object-detection",), _OWL),
+    Animal("owlvit", ("zero-shot-object-detection",), _OWL),
     Animal(
         "patchtsmixer",
         ("time-series-forecasting",),
@@ -703,8 +707,9 @@ MIXED = (
                 "seq_len": 64,
             },
         },
-        tokens="seq2seq",
+        tokens="t5",
         image=("Pix2StructImageProcessor", {"max_patches": 24}),
+        processor="Pix2StructProcessor",
     ),
     Animal(
         "sam",

@@ -1,0 +1,18 @@
+"""Which model types need more than Optimum's own config and patches: one function each, in a file of its own."""
+
+from collections.abc import Callable, Mapping
+
+from optimum.exporters.onnx.base import OnnxConfig
+from transformers import PreTrainedModel
+
+from modelexport.patches import imagegpt, longformer, metaclip_2, vit_mae
+
+Adapter = Callable[[PreTrainedModel, OnnxConfig], None]
+"""Changes a loaded model or its export config, in place."""
+
+ADAPTERS: Mapping[str, Adapter] = {
+    "imagegpt": imagegpt.adapt,
+    "longformer": longformer.adapt,
+    "metaclip_2": metaclip_2.adapt,
+    "vit_mae": vit_mae.adapt,
+}
