@@ -1,11 +1,11 @@
 """The files beside the ONNX graphs: config, generation config, tokenizer, processor.
 
-They are the repo's own bytes. Where transformers 4.57 could not read one, the bridge has written a translation that both majors
-read alike, and that is what is published. :func:`verify` proves that nothing was lost on the way.
+They are the repo's own bytes. Where transformers 4.57 could not read one, the bridge has written a translation that
+both majors read alike, and that is what is published. :func:`verify` proves that nothing was lost on the way.
 """
 
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,17 +72,12 @@ def verify(source: Path, out: Path) -> None:
     if here.image_processor is not None:
         for width, height in _IMAGE_SIZES:
             image = _image(width, height)
-            _same(lambda p, i=image: p(images=i, return_tensors="np"), here.image_processor, there.image_processor, "an image")
+            _same(here.image_processor, there.image_processor, "an image", images=image, return_tensors="np")
     if here.feature_extractor is not None:
         rate = int(getattr(here.feature_extractor, "sampling_rate", 16000))
         for seconds in _SECONDS:
-            sound = _sound(int(rate * seconds))
-            _same(
-                lambda p, s=sound: p(s, sampling_rate=rate, return_tensors="np"),
-                here.feature_extractor,
-                there.feature_extractor,
-                "a sound",
-            )
+            sound, options = _sound(int(rate * seconds)), {"sampling_rate": rate, "return_tensors": "np"}
+            _same(here.feature_extractor, there.feature_extractor, "a sound", sound, **options)
 
 
 def _same_config(source: Path, out: Path) -> None:
@@ -106,26 +101,27 @@ def _loads_generation_config(out: Path) -> None:
 
 def _same_ids(here: Any, there: Any) -> None:
     for text in texts_for(here.all_special_tokens):
-        _same(lambda t, x=text: t(x, verbose=False), here, there, repr(text[:40]))
+        _same(here, there, repr(text[:40]), text, verbose=False)
     for first, second in PAIRS:
-        _same(lambda t, a=first, b=second: t(a, b, verbose=False), here, there, f"the pair {first!r} and {second!r}")
+        _same(here, there, f"the pair {first!r} and {second!r}", first, second, verbose=False)
 
 
-def _same(run: Callable[[Any], Mapping[str, Any]], here: Any, there: Any, what: str) -> None:
-    """Run both on one input and compare every array; an input that neither takes proves nothing and is no failure."""
-    expected, found = _outcome(run, here), _outcome(run, there)
+def _same(here: Any, there: Any, what: str, *inputs: Any, **options: Any) -> None:
+    """Call both alike and compare every array; an input that neither takes proves nothing and is no failure."""
+    expected, found = (_outcome(processor, inputs, options) for processor in (here, there))
     equal = expected.keys() == found.keys() and all(
         np.array_equal(np.asarray(expected[key]), np.asarray(found[key])) for key in expected
     )
     if not equal:
         raise FolderInvalidError(
-            f"The {type(there).__name__} of the bundle gives another result for {what} than the repo's own. Report this."
+            f"The {type(there).__name__} of the bundle gives another result for {what} than the repo's own. "
+            "Report this."
         )
 
 
-def _outcome(run: Callable[[Any], Mapping[str, Any]], processor: Any) -> Mapping[str, Any]:
+def _outcome(processor: Any, inputs: tuple[Any, ...], options: Mapping[str, Any]) -> Mapping[str, Any]:
     try:
-        return dict(run(processor))
+        return dict(processor(*inputs, **options))
     except (ValueError, TypeError, KeyError, IndexError, AssertionError) as error:  # wants words and boxes, say
         return {"refused": type(error).__name__}
 

@@ -1,7 +1,7 @@
 """Whether a checkpoint and a model belong together, weight by weight.
 
-``from_pretrained`` fills what it does not find with random numbers and drops what it cannot place, with a warning. Here both
-are errors:
+``from_pretrained`` fills what it does not find with random numbers and drops what it cannot place, with a warning. Here
+both are errors:
 
 1. A shape that differs is refused, before any memory is taken for it.
 2. A missing parameter is refused. Not missing: one that is tied to a parameter which was found, and one that its class
@@ -48,9 +48,9 @@ def refuse_other_shapes(skeleton: PreTrainedModel, stored: Shapes) -> None:
     if wrong:
         first = wrong[0]
         raise CheckpointMismatchError(
-            f"{some(wrong)} in the checkpoint have other shapes than config.json says "
-            f"({first}: {list(found[first])} against {list(expected[first])}). Config and weights do not belong together; "
-            "upload the config that the weights were trained with."
+            f"{some(wrong)} in the checkpoint have other shapes than config.json says ({first}: {list(found[first])} "
+            f"against {list(expected[first])}). Config and weights do not belong together; upload the config that the "
+            "weights were trained with."
         )
     absent = [name for name in expected if name not in found]
     if sum(math.prod(expected[name]) for name in absent) > sum(map(math.prod, stored.values())) + _SLACK:
@@ -104,7 +104,8 @@ def judge_unexpected(
         model: as loaded.
         unexpected: names in the checkpoint that the model has no place for, with or without the base model's prefix.
         stored: all that the checkpoint holds.
-        ignored: patterns of names that the model's class knows to be superfluous (``_keys_to_ignore_on_load_unexpected``).
+        ignored: patterns of names that the model's class knows to be superfluous
+            (``_keys_to_ignore_on_load_unexpected``).
 
     Raises:
         CheckpointMismatchError: the model would compute something else than what was trained.
@@ -123,8 +124,9 @@ def judge_unexpected(
             unused.add(part)
             continue
         raise CheckpointMismatchError(
-            f"{type(model).__name__} has no place for {name}, which the checkpoint holds, so it would compute something else "
-            "than what was trained. Config and weights do not belong together, or a newer release saved them."
+            f"{type(model).__name__} has no place for {name}, which the checkpoint holds, so it would compute "
+            "something else than what was trained. Config and weights do not belong together, or a newer release "
+            "saved them."
         )
     return (f"Weights that the task does not use were left out: {', '.join(sorted(unused))}.",) if unused else ()
 
@@ -137,9 +139,10 @@ def refuse_new_names(missing: Sequence[str], unexpected: Sequence[str]) -> None:
     """
     if missing and unexpected:
         raise CheckpointTooNewError(
-            f"The checkpoint was saved by transformers 5, and some of its weights have names or a layout that transformers "
-            f"4.57 does not know ({some(sorted(unexpected), 2)}, where it looks for {some(sorted(missing), 2)}). "
-            "Save the model with transformers 4.57, or wait for an Optimum release that supports transformers 5."
+            "The checkpoint was saved by transformers 5, and some of its weights have names or a layout that "
+            f"transformers 4.57 does not know ({some(sorted(unexpected), 2)}, where it looks for "
+            f"{some(sorted(missing), 2)}). Save the model with transformers 4.57, or wait for an Optimum release that "
+            "supports transformers 5."
         )
 
 
@@ -164,13 +167,13 @@ def _incomplete(model: PreTrainedModel, lost: Sequence[str], task: str) -> Check
 
 
 def _is_computed(model: PreTrainedModel, name: str) -> bool:
-    """Whether initialising the parameter twice gives the same values, as sinusoidal positions do and random ones do not."""
+    """Whether initialising twice gives the same values, as it does for sinusoidal positions and for no random ones."""
     owner, _, leaf = name.rpartition(".")
     module: Any = model.get_submodule(owner)
     values = []
     for seed in (0, 1):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            model._init_weights(module)
+            model._init_weights(module)  # noqa: SLF001 - each class has its own
         values.append(getattr(module, leaf).detach().clone())
     return torch.equal(*values)

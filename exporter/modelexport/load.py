@@ -142,7 +142,7 @@ def _skeleton(model_class: type[PreTrainedModel], config: PretrainedConfig) -> P
 def _renamed(stored: Shapes, skeleton: PreTrainedModel, prepared: Prepared) -> Shapes:
     """The stored tensors under the names that ``from_pretrained`` gives them, prefixes left alone."""
     mapping = dict(prepared.key_mapping or getattr(skeleton, "_checkpoint_conversion_mapping", None) or {})
-    names = skeleton._get_key_renaming_mapping(list(stored), mapping)
+    names = skeleton._get_key_renaming_mapping(list(stored), mapping)  # noqa: SLF001 - no public one
     return {names[name]: shape for name, shape in stored.items()}
 
 
@@ -185,8 +185,8 @@ def _quietly() -> Iterator[None]:
 def _reporting_everything(model_class: type[PreTrainedModel]) -> Iterator[Mapping[str, Sequence[str]]]:
     """Let transformers report the keys, too, that the class wants to be silent about; yields those patterns.
 
-    The lists (``PreTrainedModel._adjust_missing_and_unexpected_keys``) hide keys from the report only. They cover tied and
-    computed parameters, but also heads that are tied in most configs and not in this one.
+    The lists (``PreTrainedModel._adjust_missing_and_unexpected_keys``) hide keys from the report only. They cover tied
+    and computed parameters, but also heads that are tied in most configs and not in this one.
     """
     names = (_MISSING, _UNEXPECTED)
     own = {name: model_class.__dict__[name] for name in names if name in model_class.__dict__}
@@ -227,8 +227,8 @@ def _unpickled(path: Path) -> Mapping[str, torch.Tensor]:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except UnpicklingError as error:
         raise CheckpointUnreadableError(
-            f"{path.name} is damaged, or is a pickle that needs more than tensors, which could run code and is not opened. "
-            "Save the model again as safetensors."
+            f"{path.name} is damaged, or is a pickle that needs more than tensors, which could run code and is not "
+            "opened. Save the model again as safetensors."
         ) from error
     except Exception as error:  # a damaged pickle makes the unpickler raise anything
         raise CheckpointUnreadableError(f"{path.name} is damaged: {_first_line(error)} Download it again.") from error
@@ -248,8 +248,8 @@ def _config_error(error: Exception, prepared: Prepared) -> ModelExportError:
         )
     if "does not recognize this architecture" in text or "Unrecognized model" in text:
         return UnsupportedArchitectureError(
-            f"transformers 4.57 has no model type {prepared.config.get('model_type')!r}, and Optimum's ONNX export needs that "
-            "release. Nothing can be done until Optimum supports it."
+            f"transformers 4.57 has no model type {prepared.config.get('model_type')!r}, and Optimum's ONNX export "
+            "needs that release. Nothing can be done until Optimum supports it."
         )
     return ConfigInvalidError(f"transformers rejects config.json: {_first_line(error)} Correct the value.")
 
@@ -259,7 +259,9 @@ def _build_error(error: Exception) -> ModelExportError:
     if isinstance(error, MemoryError) or "not enough memory" in text or "allocate memory" in text:
         return OutOfMemoryError("The model does not fit into memory. Use a machine with more of it.")
     if isinstance(error, ImportError):
-        return UnsupportedArchitectureError(f"The model needs a package that is not part of the exporter: {_first_line(error)}")
+        return UnsupportedArchitectureError(
+            f"The model needs a package that is not part of the exporter: {_first_line(error)}"
+        )
     if isinstance(error, OSError):
         return CheckpointUnreadableError(f"The weights cannot be read: {_first_line(error)} Download them again.")
     if isinstance(error, RuntimeError) and "loading state_dict" in text:

@@ -46,7 +46,9 @@ def bert_shapes(layers: int = 1, pooler: bool = True) -> dict[str, tuple[int, ..
     return shapes
 
 
-def write_safetensors(path: Path, shapes: Mapping[str, Sequence[int]], metadata: Mapping[str, str] | None = None) -> None:
+def write_safetensors(
+    path: Path, shapes: Mapping[str, Sequence[int]], metadata: Mapping[str, str] | None = None
+) -> None:
     """A float32 file with the named tensors, whose values count up."""
     header: dict[str, Any] = {"__metadata__": dict(metadata or {"format": "pt"})}
     data = b""

@@ -1,19 +1,23 @@
 """Checkpoints saved by transformers 5 compute in our hands what they compute there."""
 
 import json
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-
-torch = pytest.importorskip("torch")
-pytest.importorskip("optimum.exporters.onnx")
+import torch
 
 from modelexport import bridge, checkpoint, load
 from modelexport.bridge import config as bridge_config
 from modelexport.bridge import preparing, rules
-from modelexport.contract.errors import CheckpointTooNewError, ErrorCode, ModelExportError
+from modelexport.contract.errors import (
+    CheckpointIncompleteError,
+    CheckpointMismatchError,
+    CheckpointTooNewError,
+    ConfigInvalidError,
+)
 from tests.fixtures_v5 import checkpoints
 from tests.fixtures_v5.inputs import inputs_for, meaningful
 from tests.fixtures_v5.models import MODELS, Model
@@ -50,7 +54,8 @@ def test_the_fixtures_hold_every_kind_of_rotation_and_enough_model_types() -> No
     kinds = {model.rotation for model in MODELS} - {None}
     assert kinds == {"default", "linear", "dynamic", "yarn", "llama3", "longrope", "per-layer"}
     types = {
-        json.loads((checkpoints.DATA / model.name / "config.json").read_text())["model_type"]: model.rotation is not None
+        json.loads((checkpoints.DATA / model.name / "config.json").read_text())["model_type"]: model.rotation
+        is not None
         for model in MODELS
     }
     assert sum(types.values()) >= 15
@@ -77,10 +82,9 @@ def test_without_a_translation_its_model_is_wrong(
     mutated = tuple(replace(t, rewrite=lambda _: None) if t.key == lost else t for t in rules.TRANSLATIONS)
     assert mutated != rules.TRANSLATIONS
     monkeypatch.setattr(bridge_config, "TRANSLATIONS", mutated)
-    try:
+    refused = (CheckpointMismatchError, CheckpointIncompleteError, CheckpointTooNewError, ConfigInvalidError)
+    with suppress(*refused):
         assert error_of(BY_NAME[fixture], tmp_path) > 10 * TOLERANCE
-    except ModelExportError as error:
-        assert error.code in (ErrorCode.CHECKPOINT_MISMATCH, ErrorCode.CHECKPOINT_INCOMPLETE, ErrorCode.CONFIG_INVALID)
 
 
 @pytest.mark.parametrize("fixture", ["vit_msn_renamed", "clip_vision_renamed", "siglip_vision_renamed"])

@@ -16,6 +16,7 @@ from tests.fixtures_v5 import checkpoints
 
 pytestmark = pytest.mark.engine
 SCHEMA: dict[str, dict[str, Any]] = json.loads((Path(checkpoints.__file__).parent / "schema.json").read_text())
+LINEAR = {"rope_type": "linear", "rope_theta": 1e4, "factor": 2.0}
 STOPPED = {"colpali"}  # its text model is bidirectional in 5.x
 TYPES = sorted(model_type for model_type in SCHEMA if root_class(model_type) is not None and model_type not in STOPPED)
 
@@ -51,7 +52,10 @@ def accounted_for(section: Section, key: str) -> bool:
         or key in rules.NEUTRAL
         or key == "model_type"
         or section.is_sub_config(key)
-        or any(key in {t.key, *t.beside} and (t.model_types is None or section.model_type in t.model_types) for t in rules.TRANSLATIONS)
+        or any(
+            key in {t.key, *t.beside} and (t.model_types is None or section.model_type in t.model_types)
+            for t in rules.TRANSLATIONS
+        )
     )
 
 
@@ -99,12 +103,12 @@ def declared(section: Section) -> set[str]:
     ("model_type", "change", "named"),
     [
         ("llama", {"rope_parameters": {"rope_type": "proportional", "rope_theta": 1e4}}, "rope_parameters.rope_type"),
-        ("llama", {"rope_parameters": {"rope_type": "linear", "rope_theta": 1e4, "factor": 2.0, "mrope_section": [1]}}, "mrope_section"),
+        ("llama", {"rope_parameters": LINEAR | {"mrope_section": [1]}}, "mrope_section"),
         ("llama", {"rope_parameters": {"rope_type": "default"}}, "rope_parameters.rope_theta"),
-        ("llama", {"rope_parameters": {"full_attention": {"rope_theta": 1.0}, "sliding_attention": {"rope_theta": 2.0}}}, "rope_parameters"),
-        ("llama", {"rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.5}}, "partial_rotary_factor"),
-        ("nemotron", {"rope_parameters": {"rope_type": "linear", "rope_theta": 1e4, "factor": 2.0}}, "rope_type"),
-        ("olmo", {"rope_parameters": {"rope_type": "yarn", "rope_theta": 1e4, "factor": 2.0, "original_max_position_embeddings": 8}}, "rope_type"),
+        ("llama", {"rope_parameters": {"full_attention": LINEAR, "sliding_attention": LINEAR}}, "rope_parameters"),
+        ("llama", {"rope_parameters": LINEAR | {"partial_rotary_factor": 0.5}}, "partial_rotary_factor"),
+        ("nemotron", {"rope_parameters": LINEAR}, "rope_type"),
+        ("olmo", {"rope_parameters": LINEAR | {"rope_type": "llama3"}}, "rope_type"),
         ("gemma", {"use_bidirectional_attention": True}, "use_bidirectional_attention"),
         ("gpt_oss", {"swiglu_limit": 3.0}, "swiglu_limit"),
         ("modernbert", {"layer_types": ["sliding_attention", "full_attention"]}, "layer_types"),
@@ -119,7 +123,11 @@ def test_what_has_no_equivalent_stops_and_names_the_key(model_type: str, change:
 
 
 def test_a_key_that_no_release_reads_is_kept_and_noted() -> None:
-    written = SCHEMA["bert"]["written"] | {"transformers_version": "5.23.0", "model_type": "bert", "gradient_checkpointing": False}
+    written = SCHEMA["bert"]["written"] | {
+        "transformers_version": "5.23.0",
+        "model_type": "bert",
+        "gradient_checkpointing": False,
+    }
     translated = translate(written, "bert")
     assert translated.config["gradient_checkpointing"] is False
     assert any("gradient_checkpointing" in note for note in translated.notes)

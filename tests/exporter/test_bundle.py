@@ -85,7 +85,9 @@ def test_a_tokenizer_that_gives_other_ids_is_noticed(source: Path) -> None:
 
 def test_a_config_that_means_something_else_is_noticed(source: Path) -> None:
     out = published(source)
-    (out / "config.json").write_text(json.dumps(json.loads((out / "config.json").read_text()) | {"layer_norm_eps": 1.0}))
+    (out / "config.json").write_text(
+        json.dumps(json.loads((out / "config.json").read_text()) | {"layer_norm_eps": 1.0})
+    )
     with pytest.raises(FolderInvalidError, match=r"config\.json"):
         bundle.verify(source, out)
 

@@ -32,7 +32,12 @@ def test_a_sound_folder_is_read(tmp_path: Path) -> None:
     (folder / "generation_config.json").write_text("{}")
     (folder / "README.md").write_text("# hello")
     read = checkpoint.read(folder)
-    assert (read.model_type, read.architectures, read.format, read.dtype) == ("bert", ("BertModel",), "safetensors", "float32")
+    assert (read.model_type, read.architectures, read.format, read.dtype) == (
+        "bert",
+        ("BertModel",),
+        "safetensors",
+        "float32",
+    )
     assert (read.saved_by, read.saved_by_major, read.library) == ("4.40.0", 4, "transformers")
     assert read.tokenizer_files == ("tokenizer.json",)
     assert read.processor_files == ("preprocessor_config.json",)
@@ -48,7 +53,7 @@ def test_a_tensor_lies_where_the_header_says(tmp_path: Path) -> None:
         stream.seek(info.offset)
         data = stream.read(info.nbytes)
     assert info.shape == (8,)
-    assert len(set(data[i : i + 4] for i in range(0, info.nbytes, 4))) == 1
+    assert len({data[i : i + 4] for i in range(0, info.nbytes, 4)}) == 1
 
 
 def test_the_digests_are_those_of_the_files(tmp_path: Path) -> None:
@@ -174,7 +179,7 @@ def test_a_tensor_that_only_the_index_has_is_named(tmp_path: Path) -> None:
 
 def test_a_tensor_that_the_index_looks_for_in_another_shard_is_named(tmp_path: Path) -> None:
     folder = write_model(tmp_path, shards=2)
-    names = [name for name in bert_shapes()]
+    names = list(bert_shapes())
     change_index(folder, **{names[0].replace(".", "__"): "model-00002-of-00002.safetensors"})
     with pytest.raises(CheckpointIncompleteError, match=r"word_embeddings\.weight"):
         checkpoint.read(folder)
@@ -194,7 +199,9 @@ def test_a_tensor_in_two_shards_is_refused(tmp_path: Path) -> None:
         checkpoint.read(folder)
 
 
-@pytest.mark.parametrize("content", ["[]", "{", '{"weight_map": []}', '{"weight_map": {}}', '{"weight_map": {"a": 1}}', "{}"])
+@pytest.mark.parametrize(
+    "content", ["[]", "{", '{"weight_map": []}', '{"weight_map": {}}', '{"weight_map": {"a": 1}}', "{}"]
+)
 def test_an_index_that_is_none_is_refused(tmp_path: Path, content: str) -> None:
     folder = write_model(tmp_path, shards=2)
     (folder / "model.safetensors.index.json").write_text(content)
@@ -240,7 +247,11 @@ def test_weights_of_another_framework_are_refused(tmp_path: Path) -> None:
         ({"model.onnx": b""}, ConfigMissingError, "already holds ONNX"),
         ({"onnx/model.onnx": b""}, ConfigMissingError, r"onnx/model\.onnx"),
         ({"0_Transformer/config.json": b"{}"}, ConfigMissingError, "Export that folder itself"),
-        ({"adapter_config.json": b'{"base_model_name_or_path": "org/base"}'}, ConfigMissingError, "adapter of org/base"),
+        (
+            {"adapter_config.json": b'{"base_model_name_or_path": "org/base"}'},
+            ConfigMissingError,
+            "adapter of org/base",
+        ),
         ({"adapter_config.json": b"no"}, ConfigMissingError, "does not name"),
         ({"model_index.json": b"{}"}, UnsupportedLibraryError, "diffusers"),
         ({"open_clip_config.json": b"{}"}, UnsupportedLibraryError, "open_clip"),
@@ -296,7 +307,11 @@ def test_a_config_that_is_none_is_refused(tmp_path: Path, content: bytes, says: 
 def test_what_cannot_be_exported_faithfully_is_refused(
     tmp_path: Path, config: dict[str, Any], error: type[ModelExportError], says: str
 ) -> None:
-    content = {key: value for key, value in json.loads((write_model(tmp_path, config) / "config.json").read_text()).items() if value is not None}
+    content = {
+        key: value
+        for key, value in json.loads((write_model(tmp_path, config) / "config.json").read_text()).items()
+        if value is not None
+    }
     (tmp_path / "config.json").write_text(json.dumps(content))
     with pytest.raises(error, match=says):
         checkpoint.read(tmp_path)

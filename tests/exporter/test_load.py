@@ -229,7 +229,13 @@ def test_a_model_type_that_transformers_does_not_know_is_refused(tmp_path: Path)
 
 @pytest.mark.parametrize(
     "config",
-    [{"hidden_size": "8"}, {"num_attention_heads": 3}, {"hidden_act": "nothing"}, {"num_attention_heads": 0}, {"id2label": 3}],
+    [
+        {"hidden_size": "8"},
+        {"num_attention_heads": 3},
+        {"hidden_act": "nothing"},
+        {"num_attention_heads": 0},
+        {"id2label": 3},
+    ],
 )
 def test_a_config_with_which_no_model_can_be_built_is_refused(tmp_path: Path, config: dict[str, Any]) -> None:
     with pytest.raises(ConfigInvalidError):

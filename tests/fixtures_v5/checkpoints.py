@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -18,6 +19,12 @@ def build(name: str, folder: Path) -> Path:
     entries = json.loads((DATA / name / "weights.json").read_text())
     filler.write_safetensors(folder / "model.safetensors", name, entries)
     return folder
+
+
+def config(name: str) -> dict[str, Any]:
+    """The config as transformers 5 saved it."""
+    content: dict[str, Any] = json.loads((DATA / name / "config.json").read_text())
+    return content
 
 
 def reference(name: str) -> np.ndarray:

@@ -1,7 +1,7 @@
 """Weights from a seed: the same bytes in every environment, so that only their names and shapes are committed.
 
-Each tensor is drawn from a generator of its own, seeded by the fixture's name and the tensor's. Norms are put around one and
-biases around zero, both perturbed: a weight that ends up in the wrong place, or nowhere, changes the result.
+Each tensor is drawn from a generator of its own, seeded by the fixture's name and the tensor's. Norms are put around
+one and biases around zero, both perturbed: a weight that ends up in the wrong place, or nowhere, changes the result.
 """
 
 import hashlib
@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+
 
 def tensor(fixture: str, name: str, shape: Sequence[int], dtype: str = "F32") -> np.ndarray:
     """One tensor; float32, or int64 zeros for counters and index tables."""

@@ -1,8 +1,8 @@
 """Make the fixtures; ``python -m tests.fixtures_v5.make [NAME…]`` with transformers 5 (``make fixtures-v5``).
 
-Each model is built and saved by transformers 5, its weights replaced by those of :mod:`filler`, loaded again, and run. What
-is committed: ``config.json`` as saved, the names and shapes of the weights, and the output. Each tokenizer is trained on a
-few lines and saved; committed are its files and what it makes of the text set.
+Each model is built and saved by transformers 5, its weights replaced by those of :mod:`filler`, loaded again, and run.
+What is committed: ``config.json`` as saved, the names and shapes of the weights, and the output. Each tokenizer is
+trained on a few lines and saved; committed are its files and what it makes of the text set.
 """
 
 import json
@@ -55,7 +55,7 @@ def _make(model: Model) -> None:
             entries[parameter] = ("F32", list(built.state_dict()[parameter].shape))
         filler.write_safetensors(scratch / "model.safetensors", model.name, entries)
         loaded, report = model_class.from_pretrained(scratch, output_loading_info=True)
-        assert not report["missing_keys"] and not report["unexpected_keys"], report
+        assert [*report["missing_keys"], *report["unexpected_keys"]] == []
         loaded.eval()
         inputs = inputs_for(json.loads((scratch / "config.json").read_text()))
         with torch.no_grad():
@@ -70,7 +70,10 @@ def _save_tokenizer(folder: Path, tokenizer: Any) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     tokenizer.save_pretrained(folder)
     loaded = type(tokenizer).from_pretrained(folder)
-    texts = [*(text for text in TEXTS if len(text) < 1000), *(f"a{token} b{token}c" for token in sorted(loaded.all_special_tokens))]
+    texts = [
+        *(text for text in TEXTS if len(text) < 1000),
+        *(f"a{token} b{token}c" for token in sorted(loaded.all_special_tokens)),
+    ]
     results = {
         "texts": [[text, _returned(loaded(text))] for text in texts],
         "pairs": [[first, second, _returned(loaded(first, second))] for first, second in PAIRS],

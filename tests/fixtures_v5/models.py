@@ -35,7 +35,6 @@ class Model:
     untie: tuple[str, ...] = ()  # parameters to store although the config ties them
 
 
-
 def causal(name: str, prefix: str, rope: dict[str, Any], rotation: str, **config: Any) -> Model:
     """A decoder with a language-modelling head."""
     return Model(name, f"{prefix}ForCausalLM", "text-generation", TEXT | {"rope_parameters": rope} | config, rotation)
@@ -49,10 +48,13 @@ MODELS: tuple[Model, ...] = (
     causal("llama_theta", "Llama", _rope(), "default", tie_word_embeddings=True),
     causal("llama_linear", "Llama", _rope("linear", 20000.0, factor=4.0), "linear"),
     causal("llama_dynamic", "Llama", _rope("dynamic", 20000.0, factor=2.0), "dynamic", max_position_embeddings=16),
+    causal("llama_dynamic_short", "Llama", _rope("dynamic", 20000.0, factor=2.0), "dynamic"),
     causal(
         "llama_llama3",
         "Llama",
-        _rope("llama3", 50.0, factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=32),
+        _rope(
+            "llama3", 50.0, factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=32
+        ),
         "llama3",
     ),
     causal("llama_yarn", "Llama", _rope("yarn", 300.0, factor=4.0, original_max_position_embeddings=16), "yarn"),
@@ -65,14 +67,18 @@ MODELS: tuple[Model, ...] = (
     causal(
         "mistral_longrope",
         "Mistral",
-        _rope("longrope", 1000.0, short_factor=HALVES, long_factor=LONG, factor=3.0, original_max_position_embeddings=16),
+        _rope(
+            "longrope", 1000.0, short_factor=HALVES, long_factor=LONG, factor=3.0, original_max_position_embeddings=16
+        ),
         "longrope",
         head_dim=8,
     ),
     causal(
         "mistral_longrope_short",
         "Mistral",
-        _rope("longrope", 1000.0, short_factor=HALVES, long_factor=LONG, factor=3.0, original_max_position_embeddings=48),
+        _rope(
+            "longrope", 1000.0, short_factor=HALVES, long_factor=LONG, factor=3.0, original_max_position_embeddings=48
+        ),
         "longrope",
         head_dim=8,
     ),
@@ -206,21 +212,148 @@ MODELS: tuple[Model, ...] = (
     # --- without rotary embeddings -----------------------------------------------------------------------------------
     Model("bert", "BertForSequenceClassification", "text-classification", BERT | {"num_labels": 3}),
     Model("roberta", "RobertaForMaskedLM", "fill-mask", BERT | {"pad_token_id": 1, "max_position_embeddings": 66}),
-    Model("distilbert", "DistilBertModel", "feature-extraction", {"vocab_size": 64, "dim": 32, "hidden_dim": 48, "n_layers": 2, "n_heads": 4}),
-    Model("gpt2", "GPT2LMHeadModel", "text-generation", {"vocab_size": 64, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64}),
-    Model("opt", "OPTForCausalLM", "text-generation", {"vocab_size": 64, "hidden_size": 32, "ffn_dim": 48, "num_hidden_layers": 2, "num_attention_heads": 4, "max_position_embeddings": 64, "word_embed_proj_dim": 32}),
+    Model(
+        "distilbert",
+        "DistilBertModel",
+        "feature-extraction",
+        {"vocab_size": 64, "dim": 32, "hidden_dim": 48, "n_layers": 2, "n_heads": 4},
+    ),
+    Model(
+        "gpt2",
+        "GPT2LMHeadModel",
+        "text-generation",
+        {"vocab_size": 64, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64},
+    ),
+    Model(
+        "opt",
+        "OPTForCausalLM",
+        "text-generation",
+        {
+            "vocab_size": 64,
+            "hidden_size": 32,
+            "ffn_dim": 48,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "max_position_embeddings": 64,
+            "word_embed_proj_dim": 32,
+        },
+    ),
     Model("t5_scaled", "T5ForConditionalGeneration", "text2text-generation", T5),
-    Model("t5_unscaled", "T5ForConditionalGeneration", "text2text-generation", T5 | {"tie_word_embeddings": False, "feed_forward_proj": "gated-gelu"}),
-    Model("t5_untied", "T5ForConditionalGeneration", "text2text-generation", T5 | {"tie_word_embeddings": False}, untie=("lm_head.weight",)),
+    Model(
+        "t5_unscaled",
+        "T5ForConditionalGeneration",
+        "text2text-generation",
+        T5 | {"tie_word_embeddings": False, "feed_forward_proj": "gated-gelu"},
+    ),
+    Model(
+        "t5_untied",
+        "T5ForConditionalGeneration",
+        "text2text-generation",
+        T5 | {"tie_word_embeddings": False},
+        untie=("lm_head.weight",),
+    ),
     Model("mt5", "MT5ForConditionalGeneration", "text2text-generation", T5),
-    Model("longt5", "LongT5ForConditionalGeneration", "text2text-generation", T5 | {"tie_word_embeddings": False, "local_radius": 4}),
-    Model("bart", "BartForConditionalGeneration", "text2text-generation", {"vocab_size": 64, "d_model": 32, "encoder_layers": 2, "decoder_layers": 2, "encoder_attention_heads": 4, "decoder_attention_heads": 4, "encoder_ffn_dim": 48, "decoder_ffn_dim": 48, "max_position_embeddings": 64}),
+    Model(
+        "longt5",
+        "LongT5ForConditionalGeneration",
+        "text2text-generation",
+        T5 | {"tie_word_embeddings": False, "local_radius": 4},
+    ),
+    Model(
+        "bart",
+        "BartForConditionalGeneration",
+        "text2text-generation",
+        {
+            "vocab_size": 64,
+            "d_model": 32,
+            "encoder_layers": 2,
+            "decoder_layers": 2,
+            "encoder_attention_heads": 4,
+            "decoder_attention_heads": 4,
+            "encoder_ffn_dim": 48,
+            "decoder_ffn_dim": 48,
+            "max_position_embeddings": 64,
+        },
+    ),
     Model("vit", "ViTForImageClassification", "image-classification", VISION | {"num_labels": 3}),
     Model("vit_msn_renamed", "ViTMSNForImageClassification", "image-classification", VISION | {"num_labels": 3}),
     Model("clip_vision_renamed", "CLIPVisionModel", "feature-extraction", VISION),
     Model("siglip_vision_renamed", "SiglipVisionModel", "feature-extraction", VISION),
-    Model("swin", "SwinForImageClassification", "image-classification", {"image_size": 16, "patch_size": 2, "embed_dim": 16, "depths": [2, 2], "num_heads": [2, 4], "window_size": 2, "num_labels": 3}),
-    Model("whisper", "WhisperForConditionalGeneration", "automatic-speech-recognition", {"vocab_size": 64, "d_model": 32, "encoder_layers": 2, "decoder_layers": 2, "encoder_attention_heads": 4, "decoder_attention_heads": 4, "encoder_ffn_dim": 48, "decoder_ffn_dim": 48, "num_mel_bins": 8, "max_source_positions": 16, "max_target_positions": 32, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 3}),
-    Model("wav2vec2", "Wav2Vec2ForCTC", "automatic-speech-recognition", {"vocab_size": 32, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4, "conv_dim": [16, 16], "conv_stride": [4, 2], "conv_kernel": [8, 3], "num_feat_extract_layers": 2, "num_conv_pos_embeddings": 8, "num_conv_pos_embedding_groups": 4}),
-    Model("detr_backbone", "DetrForObjectDetection", "object-detection", {"d_model": 32, "encoder_layers": 1, "decoder_layers": 1, "encoder_attention_heads": 4, "decoder_attention_heads": 4, "encoder_ffn_dim": 48, "decoder_ffn_dim": 48, "num_queries": 5, "num_labels": 3, "backbone_config": {"model_type": "resnet", "embedding_size": 8, "hidden_sizes": [8, 8, 16, 16], "depths": [1, 1, 1, 1], "out_features": ["stage4"]}}),
+    Model(
+        "swin",
+        "SwinForImageClassification",
+        "image-classification",
+        {
+            "image_size": 16,
+            "patch_size": 2,
+            "embed_dim": 16,
+            "depths": [2, 2],
+            "num_heads": [2, 4],
+            "window_size": 2,
+            "num_labels": 3,
+        },
+    ),
+    Model(
+        "whisper",
+        "WhisperForConditionalGeneration",
+        "automatic-speech-recognition",
+        {
+            "vocab_size": 64,
+            "d_model": 32,
+            "encoder_layers": 2,
+            "decoder_layers": 2,
+            "encoder_attention_heads": 4,
+            "decoder_attention_heads": 4,
+            "encoder_ffn_dim": 48,
+            "decoder_ffn_dim": 48,
+            "num_mel_bins": 8,
+            "max_source_positions": 16,
+            "max_target_positions": 32,
+            "pad_token_id": 0,
+            "bos_token_id": 1,
+            "eos_token_id": 2,
+            "decoder_start_token_id": 3,
+        },
+    ),
+    Model(
+        "wav2vec2",
+        "Wav2Vec2ForCTC",
+        "automatic-speech-recognition",
+        {
+            "vocab_size": 32,
+            "hidden_size": 32,
+            "intermediate_size": 48,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "conv_dim": [16, 16],
+            "conv_stride": [4, 2],
+            "conv_kernel": [8, 3],
+            "num_feat_extract_layers": 2,
+            "num_conv_pos_embeddings": 8,
+            "num_conv_pos_embedding_groups": 4,
+        },
+    ),
+    Model(
+        "detr_backbone",
+        "DetrForObjectDetection",
+        "object-detection",
+        {
+            "d_model": 32,
+            "encoder_layers": 1,
+            "decoder_layers": 1,
+            "encoder_attention_heads": 4,
+            "decoder_attention_heads": 4,
+            "encoder_ffn_dim": 48,
+            "decoder_ffn_dim": 48,
+            "num_queries": 5,
+            "num_labels": 3,
+            "backbone_config": {
+                "model_type": "resnet",
+                "embedding_size": 8,
+                "hidden_sizes": [8, 8, 16, 16],
+                "depths": [1, 1, 1, 1],
+                "out_features": ["stage4"],
+            },
+        },
+    ),
 )

@@ -1,8 +1,9 @@
-"""Does transformers 5 read a published folder as it reads the original? Run by a test, in the environment of transformers 5.
+"""Does transformers 5 read a published folder as it reads the original? Run by a test, in the environment of
+transformers 5.
 
-``python -m tests.fixtures_v5.reread FOLDER`` goes through ``FOLDER/*/original`` and ``FOLDER/*/published`` and prints what
-differs, nothing where all is well. Compared are the configs, less the keys that only 4.57 reads, and what the tokenizer makes
-of the text set where there is one.
+``python -m tests.fixtures_v5.reread FOLDER`` goes through ``FOLDER/*/original`` and ``FOLDER/*/published`` and prints
+what differs, nothing where all is well. Compared are the configs, less the keys that only 4.57 reads, and what the
+tokenizer makes of the text set where there is one.
 """
 
 import sys

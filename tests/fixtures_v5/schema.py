@@ -1,7 +1,7 @@
 """What the configs of transformers 5 hold and what its models read, for every model type that Optimum exports.
 
-``python -m tests.fixtures_v5.schema TYPES`` with transformers 5; TYPES is a JSON list of model types. Writes ``schema.json``: for
-each type the default config as saved, and the names that its modelling code reads from a config.
+``python -m tests.fixtures_v5.schema TYPES`` with transformers 5; TYPES is a JSON list of model types. Writes
+``schema.json``: for each type the default config as saved, and the names that its modelling code reads from a config.
 """
 
 import inspect

@@ -1,4 +1,5 @@
-"""Small tokenizers of every algorithm, trained on a few lines and saved by transformers 5; only the maker imports this."""
+"""Small tokenizers of every algorithm, trained on a few lines and saved by transformers 5; only the maker imports
+this."""
 
 import json
 from collections.abc import Callable
@@ -19,7 +20,9 @@ _CORPUS = [
 
 def tokenizers() -> dict[str, Callable[[], Any]]:
     """Name to a function that makes the tokenizer."""
-    gpt = _bpe(_byte_level(["<|endoftext|>", "<|im_start|>", "<pad>", "<s>", "</s>", "<unk>", "<mask>", "<|startoftext|>"]))
+    gpt = _bpe(
+        _byte_level(["<|endoftext|>", "<|im_start|>", "<pad>", "<s>", "</s>", "<unk>", "<mask>", "<|startoftext|>"])
+    )
     llama = _bpe(_sentencepiece_bpe(["<unk>", "<s>", "</s>", "<pad>"]))
     gemma = _bpe(_sentencepiece_bpe(["<pad>", "<eos>", "<bos>", "<unk>", "<mask>"]))
     words = _word_piece().get_vocab()
@@ -68,7 +71,9 @@ def _byte_level(special: list[str]) -> Tokenizer:
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(vocab_size=300, special_tokens=special, initial_alphabet=alphabet, show_progress=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=300, special_tokens=special, initial_alphabet=alphabet, show_progress=False
+    )
     tokenizer.train_from_iterator(_CORPUS, trainer)
     return tokenizer
 

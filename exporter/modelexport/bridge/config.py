@@ -31,7 +31,7 @@ class Translated:
 
 
 def is_from_5(config: Mapping[str, Any]) -> bool:
-    """Whether a config is written the way transformers 5 does: by its version, or by a key of which 4.57 knows nothing."""
+    """Whether transformers 5 wrote a config: by the version it names, or by a key that 4.57 does not write."""
     version = _version(config)
     return (version is not None and version >= (4, 58)) or any("rope_parameters" in part for part in _parts(config))
 
@@ -76,7 +76,8 @@ def _check(section: Section, version: tuple[int, int] | None) -> None:
             unread.append(key)
     if unread:
         section.notes.append(
-            f"{section.path or 'config.json'} holds keys that no release of transformers reads: {', '.join(sorted(unread))}."
+            f"{section.path or 'config.json'} holds keys that no release of transformers reads: "
+            f"{', '.join(sorted(unread))}."
         )
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from modelexport.bridge.attention import attention_for
 from modelexport.bridge.config import Translated, is_from_5, translate
 from modelexport.bridge.processor import translate_processor
+from modelexport.bridge.rope import length_limit
 from modelexport.bridge.tokenizer import translate_tokenizer
 from modelexport.bridge.weights import renames
 from modelexport.checkpoint import Checkpoint
@@ -45,7 +46,8 @@ def prepare(checkpoint: Checkpoint, scratch: Path) -> Prepared:
 
     Args:
         checkpoint: what was read.
-        scratch: an empty folder that lives as long as the model is loaded; written to only where something is translated.
+        scratch: an empty folder that lives as long as the model is loaded; written to only where something is
+            translated.
 
     Raises:
         CheckpointTooNewError: something in the config has no equivalent in transformers 4.57.
@@ -60,6 +62,11 @@ def prepare(checkpoint: Checkpoint, scratch: Path) -> Prepared:
         mapping = renames(checkpoint, result.config)
     files: dict[str, Mapping[str, Any]] = {"config.json": result.config} if result.changed else {}
     notes = [*checkpoint.notes, *result.notes]
+    if limit := length_limit(result.config):
+        notes.append(
+            f"The graph is right for sequences of up to {limit} tokens: beyond them the model changes its rotary "
+            "embeddings, which ONNX export cannot follow."
+        )
     if mapping:
         notes.append("Weights that transformers 5 renamed got the names that transformers 4.57 has for them.")
     if from_5 or _tokenizer_is_from_5(checkpoint):
@@ -70,7 +77,9 @@ def prepare(checkpoint: Checkpoint, scratch: Path) -> Prepared:
             notes.append(tokenizer.note)
     if processor := translate_processor(checkpoint.root):
         files["preprocessor_config.json"] = processor
-        notes.append("preprocessor_config.json was written from processor_config.json, for readers of the older layout.")
+        notes.append(
+            "preprocessor_config.json was written from processor_config.json, for readers of the older layout."
+        )
     return Prepared(
         folder=_write(checkpoint.root, scratch, files) if files else checkpoint.root,
         config=result.config,

@@ -1,8 +1,8 @@
 """Processor files of transformers 5 for readers that know only the older layout.
 
 5.x may keep the image processor or feature extractor inside ``processor_config.json`` and write no
-``preprocessor_config.json``. transformers 4.57 reads both; older releases of Optimum and transformers.js read only the latter.
-The part is therefore also written there; ``processor_config.json`` stays.
+``preprocessor_config.json``. transformers 4.57 reads both; older releases of Optimum and transformers.js read only the
+latter. The part is therefore also written there; ``processor_config.json`` stays.
 """
 
 from collections.abc import Mapping

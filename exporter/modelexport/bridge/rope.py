@@ -5,12 +5,14 @@
 * the base from ``rope_theta`` (GPT-NeoX: ``rotary_emb_base``),
 * the rotated share of a head from ``partial_rotary_factor`` (GPT-NeoX: ``rotary_pct``),
 * everything else from ``rope_scaling``, which is None for the default type,
-* and, per layer type, from ``rope_local_base_freq`` (Gemma 3) or ``global_rope_theta`` and ``local_rope_theta`` (ModernBERT).
+* and, per layer type, from ``rope_local_base_freq`` (Gemma 3) or ``global_rope_theta`` and ``local_rope_theta``
+  (ModernBERT).
 
 The formulas are the same (``modeling_rope_utils.py`` of 4.57.6 and 5.23.0 compared) but for these:
 
-1. longrope: 4.57 takes the length at which it switches from the config's top level, and derives the attention factor from
-   it; 5.x takes both from ``rope_parameters``. The length is written to the top level and the attention factor spelled out.
+1. longrope: 4.57 takes the length at which it switches from the config's top level, and derives the attention factor
+   from it; 5.x takes both from ``rope_parameters``. The length is written to the top level and the attention factor
+   spelled out.
 2. yarn: a missing ``factor`` is derived by 5.x from the two lengths; it is written out.
 3. Phi-3 and OLMo of 4.57 accept only the keys of their first release.
 
@@ -37,6 +39,26 @@ _KEYS: Mapping[str, frozenset[str]] = {
 """The types that 4.57 computes as 5.x does, and the keys that each reads."""
 
 _COMMON = frozenset({"rope_type", "type", "rope_theta", "partial_rotary_factor"})
+
+
+def length_limit(config: Mapping[str, Any]) -> int | None:
+    """The sequence length up to which a traced graph rotates as the model does, None where there is no limit.
+
+    The types dynamic and longrope change their frequencies for longer sequences, by a branch in Python
+    (``dynamic_rope_update``): a trace keeps the side that its short input took.
+    """
+    parameters = config.get("rope_scaling") or config.get("rope_parameters")
+    found: list[int] = []
+    if isinstance(parameters, Mapping):
+        longest = config.get("max_position_embeddings")
+        original = config.get("original_max_position_embeddings", parameters.get("original_max_position_embeddings"))
+        limit = {"dynamic": longest, "longrope": original or longest}.get(_type(parameters))
+        found += [limit] if isinstance(limit, int) else []
+    parts = (
+        length_limit(value) for key, value in config.items() if key.endswith("_config") and isinstance(value, Mapping)
+    )
+    found += [limit for limit in parts if limit is not None]
+    return min(found, default=None)
 
 
 def translate_rope(section: Section) -> None:
@@ -152,6 +174,6 @@ def _first_release(section: Section, kind: str, scaling: dict[str, Any]) -> dict
         if not math.isclose(scaling["attention_factor"], implied, rel_tol=1e-9):
             section.stop("rope_parameters.attention_factor", "phi3 derives it from the two lengths there")
         return {"type": kind, "short_factor": scaling["short_factor"], "long_factor": scaling["long_factor"]}
-    if section.model_type != "phi3" and kind in ("linear", "dynamic"):
-        return {"type": kind, "factor": float(scaling["factor"])}
-    section.stop("rope_parameters.rope_type", f"{section.model_type} does not accept {kind!r} there")
+    if section.model_type == "phi3" or kind not in ("linear", "dynamic"):
+        section.stop("rope_parameters.rope_type", f"{section.model_type} does not accept {kind!r} there")
+    return {"type": kind, "factor": float(scaling["factor"])}

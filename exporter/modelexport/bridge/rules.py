@@ -38,7 +38,9 @@ def _head_dim(value: Any, section: Section) -> bool:
         ),
         None,
     )
-    return value is None or (isinstance(width, int) and isinstance(heads, int) and heads > 0 and value == width // heads)
+    return value is None or (
+        isinstance(width, int) and isinstance(heads, int) and heads > 0 and value == width // heads
+    )
 
 
 def _sam_scale(value: Any, section: Section) -> bool:
@@ -102,8 +104,8 @@ def _token_indices(section: Section) -> None:
 def _t5_head(section: Section) -> None:
     """4.57 reads two things from ``tie_word_embeddings``: whether the head is tied, and whether its input is scaled.
 
-    5.x always ties where the checkpoint holds no head, and says in ``scale_decoder_outputs`` whether to scale; its mT5 never
-    scales. Unscaled and tied can be said in 4.57 only by leaving the flag off and tying by hand.
+    5.x always ties where the checkpoint holds no head, and says in ``scale_decoder_outputs`` whether to scale; its mT5
+    never scales. Unscaled and tied can be said in 4.57 only by leaving the flag off and tying by hand.
     """
     scaled = section.values.get("scale_decoder_outputs", False) and section.model_type != "mt5"
     section.values["tie_word_embeddings"] = bool(scaled)
@@ -155,7 +157,9 @@ TRANSLATIONS: tuple[Translation, ...] = (
         "layer_types was written as global_attn_every_n_layers",
         frozenset({"modernbert"}),
     ),
-    Translation(_experts, "num_local_experts", "num_local_experts was written as num_experts", frozenset({"qwen3_moe"})),
+    Translation(
+        _experts, "num_local_experts", "num_local_experts was written as num_experts", frozenset({"qwen3_moe"})
+    ),
     Translation(
         _t5_head,
         "tie_word_embeddings",
@@ -179,4 +183,4 @@ DEFAULTS: Mapping[tuple[str, str], Any] = {
     ("xlm", "eos_token_id"): 1,
     ("mt5", "tie_word_embeddings"): True,
 }
-"""Defaults that differ between the releases, (model type, key) to the value of 5.x: filled in where a file leaves them out."""
+"""(model type, key) to the default of 5.x where 4.57 has another: filled in where a file leaves the key out."""

@@ -19,14 +19,14 @@ class Section:
 
     Attributes:
         values: what is written in the end.
-        config_class: of transformers 4.57.
+        config_class: the class of transformers 4.57, a subclass of ``PretrainedConfig``.
         path: ``""`` for the root, ``text_config.`` for a sub-config; prefix of keys in messages.
         notes: shared by all sections of a checkpoint.
         ties: shared; parameters that must be tied by hand, target to source.
     """
 
     values: dict[str, Any]
-    config_class: type[PretrainedConfig]
+    config_class: Any
     path: str = ""
     notes: list[str] = field(default_factory=list)
     ties: dict[str, str] = field(default_factory=dict)
@@ -36,7 +36,7 @@ class Section:
         return str(self.values.get("model_type") or self.config_class.model_type)
 
     def sections(self) -> "Iterator[Section]":
-        """This section and every sub-config below it."""
+        """The section itself and every sub-config below it."""
         yield self
         for key, value in self.values.items():
             if isinstance(value, dict) and (sub_class := _sub_config_class(self.config_class, key, value)):
@@ -63,19 +63,20 @@ class Section:
     def stop(self, key: str, why: str) -> NoReturn:
         """End the export because of one key."""
         raise CheckpointTooNewError(
-            f"The checkpoint was saved by transformers 5, and {self.path}{key} in its config.json has no equivalent in "
-            f"transformers 4.57, which Optimum's ONNX export needs: {why}. The exported model would compute something else, "
-            "so nothing was exported. Wait for an Optimum release that supports transformers 5."
+            f"The checkpoint was saved by transformers 5, and {self.path}{key} in its config.json has no equivalent "
+            f"in transformers 4.57, which Optimum's ONNX export needs: {why}. The exported model would compute "
+            "something else, so nothing was exported. Wait for an Optimum release that supports transformers 5."
         )
 
 
 def root_class(model_type: str) -> type[PretrainedConfig] | None:
     """4.57's config class of a model type, None where it has none."""
-    found: type[PretrainedConfig] | None = CONFIG_MAPPING[model_type] if model_type in CONFIG_MAPPING else None
-    return found
+    return CONFIG_MAPPING[model_type] if model_type in CONFIG_MAPPING else None  # noqa: SIM401 - it has no get
 
 
-def _sub_config_class(owner: type[PretrainedConfig], key: str, value: Mapping[str, Any]) -> type[PretrainedConfig] | None:
+def _sub_config_class(
+    owner: type[PretrainedConfig], key: str, value: Mapping[str, Any]
+) -> type[PretrainedConfig] | None:
     declared = owner.sub_configs if isinstance(owner.sub_configs, Mapping) else {}
     found = declared.get(key)
     if found is not None and found not in (AutoConfig, PretrainedConfig):
@@ -84,16 +85,16 @@ def _sub_config_class(owner: type[PretrainedConfig], key: str, value: Mapping[st
 
 
 @cache
-def _parameters(config_class: type[PretrainedConfig]) -> frozenset[str]:
+def _parameters(config_class: Any) -> frozenset[str]:
     names: set[str] = set()
     for cls in _classes(config_class):
         if "__init__" in cls.__dict__:
-            names.update(inspect.signature(cls.__init__).parameters)
+            names.update(inspect.signature(cls.__dict__["__init__"]).parameters)
     return frozenset(names - {"self", "args", "kwargs"})
 
 
 @cache
-def _attributes(config_class: type[PretrainedConfig]) -> frozenset[str]:
+def _attributes(config_class: Any) -> frozenset[str]:
     """What an instance made of defaults has; composite classes that have no defaults contribute nothing."""
     try:
         return frozenset(vars(config_class()))
@@ -113,7 +114,7 @@ def _own_parameters() -> frozenset[str]:
 
 
 @cache
-def _mentions(config_class: type[PretrainedConfig]) -> frozenset[str]:
+def _mentions(config_class: Any) -> frozenset[str]:
     """Names that the class pops from its arguments, and that the modelling code beside it reads from a config."""
     source = "".join(inspect.getsource(cls) for cls in _classes(config_class))
     names = set(re.findall(r'kwargs\.(?:pop|get)\(\s*"(\w+)"', source))
@@ -124,12 +125,12 @@ def _mentions(config_class: type[PretrainedConfig]) -> frozenset[str]:
 
 
 @cache
-def modelling_source(config_class: type[PretrainedConfig]) -> str:
+def modelling_source(config_class: Any) -> str:
     """The source of the ``modeling_*.py`` beside a config class, empty where there is none."""
     configuration = Path(inspect.getfile(config_class))
     path = configuration.with_name(configuration.name.replace("configuration_", "modeling_", 1))
     return path.read_text(encoding="utf-8") if path.is_file() and path != configuration else ""
 
 
-def _classes(config_class: type[PretrainedConfig]) -> list[type]:
+def _classes(config_class: Any) -> list[type]:
     return [cls for cls in config_class.__mro__ if issubclass(cls, PretrainedConfig) and cls is not PretrainedConfig]

@@ -1,15 +1,16 @@
 """Tokenizer files of transformers 5 as 4.57 reads them, chosen by evidence: the ids.
 
-5.x saves a tokenizer whole in ``tokenizer.json`` and takes that file at its word. 4.57 builds on it by class: it does not know
-``TokenizersBackend``, it adds what it thinks is missing (Llama: a bos), and it wants other names in
-``tokenizer_config.json``. So the ids that ``tokenizer.json`` itself gives, through the tokenizers library alone, are the
-reference; the first of these that reproduces them on every text is taken:
+5.x saves a tokenizer whole in ``tokenizer.json`` and takes that file at its word. 4.57 builds on it by class: it does
+not know ``TokenizersBackend``, it adds what it thinks is missing (Llama: a bos), and it wants other names in
+``tokenizer_config.json``. So the ids that ``tokenizer.json`` itself gives, through the tokenizers library alone, are
+the reference; the first of these that reproduces them on every text is taken:
 
 1. the files as they are;
 2. ``extra_special_tokens`` given its old name where it is a list, and ``model_input_names`` written out;
 3. the same, read by ``PreTrainedTokenizerFast``, which follows ``tokenizer.json``.
 
-Tokenizers without ``tokenizer.json`` (written in Python) have the same files in both releases; only the second step is tried.
+Tokenizers without ``tokenizer.json`` (written in Python) have the same files in both releases; only the second step is
+tried.
 """
 
 import json
@@ -43,7 +44,13 @@ _INPUTS: Mapping[str, tuple[str, ...]] = {
 }
 """``model_input_names`` of the tokenizer classes of 5.23 for which it is not the default."""
 
-_WORDS_AND_BOXES = ("LayoutLMv2Tokenizer", "LayoutLMv3Tokenizer", "LayoutXLMTokenizer", "MarkupLMTokenizer", "TapasTokenizer")
+_WORDS_AND_BOXES = (
+    "LayoutLMv2Tokenizer",
+    "LayoutLMv3Tokenizer",
+    "LayoutXLMTokenizer",
+    "MarkupLMTokenizer",
+    "TapasTokenizer",
+)
 """Classes that take more than text, so no text set can compare them."""
 
 
@@ -85,14 +92,13 @@ def translate_tokenizer(root: Path, scratch: Path) -> TokenizerFiles:
             return TokenizerFiles() if config is original else TokenizerFiles(config, note)
         failure = f"it gives other ids for {difference!r}"
     raise TokenizerUnreadableError(
-        f"The tokenizer was saved by transformers 5 ({declared or 'no class named'}) and transformers 4.57 cannot reproduce it "
-        f"({failure}). Save it with transformers 4.57, or remove the tokenizer files to export the model alone."
+        f"The tokenizer was saved by transformers 5 ({declared or 'no class named'}) and transformers 4.57 cannot "
+        f"reproduce it ({failure}). Save it with transformers 4.57, or remove the tokenizer files to export the model "
+        "alone."
     )
 
 
-def _candidates(
-    original: dict[str, Any], declared: str, has_backend: bool
-) -> Iterator[tuple[dict[str, Any], str]]:
+def _candidates(original: dict[str, Any], declared: str, has_backend: bool) -> Iterator[tuple[dict[str, Any], str]]:
     yield original, ""
     config = dict(original)
     changes = []

@@ -1,11 +1,12 @@
 """Weight names: what transformers 5 renamed and did not rename back on saving.
 
-5.x reverts most of its renames when it saves (``core_model_loading.revert_weight_conversion``), so nearly every checkpoint has
-the names that 4.57 expects. The exceptions are found by holding the names in the safetensors headers against those of the
-4.57 model, which is built without memory for its weights:
+5.x reverts most of its renames when it saves (``core_model_loading.revert_weight_conversion``), so nearly every
+checkpoint has the names that 4.57 expects. The exceptions are found by holding the names in the safetensors headers
+against those of the 4.57 model, which is built without memory for its weights:
 
 1. A part that lost or gained a module around it: all unknown names, with one prefix put before them, are exactly the
-   names that are missing, with equal shapes (``CLIPVisionModel``: ``vision_model.``; ``ViTMSNForImageClassification``: ``vit.``).
+   names that are missing, with equal shapes (``CLIPVisionModel``: ``vision_model.``; ``ViTMSNForImageClassification``:
+   ``vit.``).
 2. Renames within a path, :data:`RENAMES`.
 """
 
@@ -58,7 +59,7 @@ def _skeleton(checkpoint: Checkpoint, config: Mapping[str, Any]) -> PreTrainedMo
     try:
         with torch.device("meta"):
             model: PreTrainedModel = model_class(config_class.from_dict(dict(config)))
-    except Exception:  # whatever is wrong with the config is reported by the load, in one place
+    except Exception:  # noqa: BLE001 - whatever is wrong with the config is reported by the load, in one place
         return None
     return model
 
@@ -68,7 +69,7 @@ def _difference(
 ) -> tuple[dict[str, tuple[int, ...]], dict[str, tuple[int, ...]]]:
     """Names that only the model has, and names that only the checkpoint has, with shapes."""
     expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    renaming = model._get_key_renaming_mapping(list(checkpoint.tensors), dict(mapping))
+    renaming = model._get_key_renaming_mapping(list(checkpoint.tensors), dict(mapping))  # noqa: SLF001 - no public one
     found = {renaming[name]: info.shape for name, info in checkpoint.tensors.items()}
     missing = {name: shape for name, shape in expected.items() if name not in found}
     unknown = {name: shape for name, shape in found.items() if name not in expected}

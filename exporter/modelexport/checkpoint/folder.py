@@ -94,7 +94,9 @@ class Folder:
         try:
             value = json.loads(path.read_bytes().decode("utf-8"))
         except (ValueError, RecursionError) as cause:
-            raise error(f"{name} is not valid JSON ({_brief(cause)}). Correct the file or download it again.") from cause
+            raise error(
+                f"{name} is not valid JSON ({_brief(cause)}). Correct the file or download it again."
+            ) from cause
         if not isinstance(value, dict):
             raise error(f"{name} holds a JSON {type(value).__name__} where an object is expected. Correct the file.")
         return value

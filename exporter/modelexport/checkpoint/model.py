@@ -11,6 +11,7 @@ from typing import Any, Literal
 Format = Literal["safetensors", "bin"]
 Library = Literal["transformers", "sentence_transformers"]
 
+
 @dataclass(frozen=True)
 class WeightFile:
     """One file of weights: path relative to the checkpoint's root, size in bytes."""

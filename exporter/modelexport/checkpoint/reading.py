@@ -15,16 +15,19 @@ from modelexport.checkpoint.weights import Weights, find_weights
 from modelexport.contract.errors import CheckpointUnreadableError, ConfigInvalidError, SourceNotFoundError
 
 TOKENIZER_PATTERNS = (
-    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json", "vocab.txt",
-    "merges.txt", "*.model", "*.spm", "*.tiktoken", "*.bpe", "*.codes", "bpe.codes", "dict.txt", "vocab-*.json", "emoji.json",
-    "entity_vocab.json", "tokenizer_file.json", "normalizer.json", "monolingual_vocab_file", "*.vocab", "vocab_*.json", "vocab",
-    "chat_template.json", "chat_template.jinja", "prophetnet.tokenizer", "vocab_phonemes.json", "spm_char.model",
+    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "tokenizer_file.json",
+    "vocab", "vocab.txt", "vocab.json", "vocab-*.json", "vocab_*.json", "*.vocab", "merges.txt", "dict.txt",
+    "emoji.json", "*.model", "*.spm", "*.tiktoken", "*.bpe", "*.codes", "entity_vocab.json", "normalizer.json",
+    "monolingual_vocab_file", "prophetnet.tokenizer", "chat_template.json", "chat_template.jinja",
 )  # fmt: skip
 """``vocab_files_names`` of the tokenizer classes of transformers 4.57, and the files that every tokenizer may have."""
 
 PROCESSOR_PATTERNS = (
-    "preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json", "audio_tokenizer_config.json",
-)  # fmt: skip
+    "preprocessor_config.json",
+    "processor_config.json",
+    "video_preprocessor_config.json",
+    "audio_tokenizer_config.json",
+)
 """The names in ``transformers.utils`` (``FEATURE_EXTRACTOR_NAME``, ``PROCESSOR_NAME``, …)."""
 
 CHAT_TEMPLATES = "additional_chat_templates"
@@ -52,9 +55,9 @@ def read(root: Path) -> Checkpoint:
     try:
         return _read(folder)
     except OSError as error:
+        name = Path(str(error.filename)).name if error.filename else root.name
         raise CheckpointUnreadableError(
-            f"{Path(str(error.filename)).name if error.filename else root.name} cannot be read: {error.strerror or error}. "
-            "Check the file and its permissions."
+            f"{name} cannot be read: {error.strerror or error}. Check the file and its permissions."
         ) from error
 
 
@@ -94,8 +97,8 @@ def _config(folder: Folder) -> dict[str, Any]:
         raise without_config(folder) from None
     if config.get("transformers_weights") is not None:
         raise ConfigInvalidError(
-            "config.json names its weight file itself (transformers_weights), which no released library but transformers "
-            "reads. Rename the file to model.safetensors and remove the key."
+            "config.json names its weight file itself (transformers_weights), which only transformers reads. "
+            " Rename the file to model.safetensors and remove the key."
         )
     return config
 

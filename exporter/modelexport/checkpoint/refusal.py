@@ -7,6 +7,7 @@ Two questions, asked in this order by :mod:`modelexport.checkpoint.reading`:
 """
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 from modelexport.checkpoint.folder import Folder
@@ -72,8 +73,8 @@ def without_config(folder: Folder) -> ModelExportError:
             )
     found = f"The folder has {', '.join(sorted(names)[:5])}." if names else "The folder is empty."
     return ConfigMissingError(
-        f"config.json is missing. {_WHY_CONFIG} {found} "
-        "Save the model with transformers (`model.save_pretrained`), which writes both."
+        f"config.json is missing. {_WHY_CONFIG} {found} Save the model with transformers (`model.save_pretrained`), "
+        "which writes both."
     )
 
 
@@ -94,7 +95,11 @@ def refuse_config(folder: Folder, config: Mapping[str, Any]) -> None:
             raise _other_library("diffusers", "config.json")
     elif "model_index.json" in names:
         raise _other_library("diffusers", "model_index.json")
-    if "adapter_config.json" in names and not {"model.safetensors", "pytorch_model.bin"} & names and not _sharded(names):
+    if (
+        "adapter_config.json" in names
+        and not {"model.safetensors", "pytorch_model.bin"} & names
+        and not _sharded(names)
+    ):
         raise _adapter(folder)
     for where, quantization in _quantizations(config):
         raise _quantized(where, quantization)
@@ -109,8 +114,8 @@ def refuse_dtypes(dtypes: frozenset[str]) -> None:
     """
     if low := sorted(dtype for dtype in dtypes if dtype.startswith(("F8", "F6", "F4"))):
         raise CheckpointQuantizedError(
-            f"The checkpoint stores tensors as {', '.join(low)}. Such weights mean nothing without the scales and kernels "
-            "of their quantisation scheme, which ONNX does not have. Export the unquantised checkpoint."
+            f"The checkpoint stores tensors as {', '.join(low)}. Such weights mean nothing without the scales and "
+            "kernels of their quantisation scheme, which ONNX does not have. Export the unquantised checkpoint."
         )
 
 
@@ -128,16 +133,20 @@ def _quantizations(config: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str
 def _quantized(where: str, quantization: Mapping[str, Any]) -> CheckpointQuantizedError:
     method = quantization.get("quant_method")
     if method is None:
-        method = next((f"bitsandbytes {bits}" for bits in ("4bit", "8bit") if quantization.get(f"load_in_{bits}")), "unknown")
+        method = next(
+            (f"bitsandbytes {bits}" for bits in ("4bit", "8bit") if quantization.get(f"load_in_{bits}")), "unknown"
+        )
     return CheckpointQuantizedError(
-        f"The checkpoint is quantised ({where}: {method}). Its weights mean nothing without the kernels of that scheme, "
-        "which ONNX does not have. Export the unquantised checkpoint that it was made from."
+        f"The checkpoint is quantised ({where}: {method}). Its weights mean nothing without the kernels of that "
+        "scheme, which ONNX does not have. Export the unquantised checkpoint that it was made from."
     )
 
 
 def _refuse_custom_code(config: Mapping[str, Any]) -> None:
     auto_map = config.get("auto_map")
-    if not isinstance(auto_map, dict) or not {"AutoConfig"} | {k for k in auto_map if k.startswith("AutoModel")} & set(auto_map):
+    if not isinstance(auto_map, dict) or not {"AutoConfig"} | {k for k in auto_map if k.startswith("AutoModel")} & set(
+        auto_map
+    ):
         return
     model_type, architectures = config.get("model_type"), config.get("architectures") or []
     foreign = [name for name in architectures if isinstance(name, str) and is_native_model_class(name) is False]
@@ -152,22 +161,20 @@ def _refuse_custom_code(config: Mapping[str, Any]) -> None:
 
 def _adapter(folder: Folder) -> ConfigMissingError:
     base: object = None
-    try:
+    with suppress(ModelExportError, OSError):
         base = folder.json("adapter_config.json").get("base_model_name_or_path")
-    except (ModelExportError, OSError):
-        pass
     named = f"of {base}" if isinstance(base, str) and base else "of a base model that adapter_config.json does not name"
     return ConfigMissingError(
-        f"The repo holds a PEFT adapter {named}, without the config and weights of the base model, so there is nothing to "
-        "export. Merge it (`PeftModel.from_pretrained(base, adapter).merge_and_unload().save_pretrained(folder)`) and "
-        "export the merged model."
+        f"The repo holds a PEFT adapter {named}, without the config and weights of the base model, so there is "
+        "nothing to export. Merge it (`PeftModel.from_pretrained(base, "
+        "adapter).merge_and_unload().save_pretrained(folder)`) and export the merged model."
     )
 
 
 def _other_library(library: str, marker: str) -> UnsupportedLibraryError:
     return UnsupportedLibraryError(
-        f"The folder belongs to {library} ({marker}), and modelexport exports transformers and sentence-transformers models. "
-        f"Use {library}'s own ONNX export, where it has one."
+        f"The folder belongs to {library} ({marker}), and modelexport exports transformers and sentence-transformers "
+        f"models. Use {library}'s own ONNX export, where it has one."
     )
 
 

@@ -1,8 +1,9 @@
 """The header of a safetensors file, read strictly.
 
 The format (https://github.com/huggingface/safetensors#format): 8 bytes, the header's length N as an unsigned
-little-endian integer; N bytes of UTF-8 JSON that begin with ``{`` and may be padded with spaces; then the data. The JSON
-maps each tensor to ``dtype``, ``shape`` and ``data_offsets`` (relative to the data), and ``__metadata__`` to strings.
+little-endian integer; N bytes of UTF-8 JSON that begin with ``{`` and may be padded with spaces; then the data. The
+JSON maps each tensor to ``dtype``, ``shape`` and ``data_offsets`` (relative to the data), and ``__metadata__`` to
+strings.
 
 The rules, which are those of the reference implementation:
 
@@ -57,7 +58,7 @@ class Header:
 
 
 def torch_float_name(dtype: str) -> str | None:
-    """torch's name of a safetensors dtype in which a model can compute, None for every other."""
+    """The torch name of a safetensors dtype in which a model can compute, None for every other."""
     return _TORCH_FLOATS.get(dtype)
 
 

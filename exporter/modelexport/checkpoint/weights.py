@@ -89,8 +89,9 @@ def _for_torch(framework: str, name: str) -> None:
     """MLX stores what torch stores; the others have layouts of their own."""
     if framework not in ("pt", "mlx"):
         raise CheckpointIncompleteError(
-            f"{name} was saved for {_FRAMEWORKS.get(framework, framework)}, which names and lays out weights in another way. "
-            "Convert it with transformers (`from_pretrained(..., from_tf=True)` or `from_flax=True`) and save the model."
+            f"{name} was saved for {_FRAMEWORKS.get(framework, framework)}, which names and lays out weights in "
+            "another way. Convert it with transformers (`from_pretrained(..., from_tf=True)` or `from_flax=True`) and "
+            "save the model."
         )
 
 
@@ -119,11 +120,13 @@ def _agree(weight_map: Mapping[str, str], tensors: Mapping[str, TensorInfo], ind
     unlisted = sorted(set(tensors) - set(weight_map))
     if absent:
         raise CheckpointIncompleteError(
-            f"{index} lists {_some(absent)} in a shard that does not hold them. Upload the shards that belong to the index."
+            f"{index} lists {_some(absent)} in a shard that does not hold them. Upload the shards that belong to "
+            "the index."
         )
     if unlisted:
         raise CheckpointIncompleteError(
-            f"The shards hold {_some(unlisted)}, which {index} does not list. Upload the index that belongs to the shards."
+            f"The shards hold {_some(unlisted)}, which {index} does not list. Upload the index that belongs to the "
+            "shards."
         )
 
 
@@ -132,17 +135,19 @@ def _nothing(folder: Folder) -> CheckpointIncompleteError:
     stray = sorted(name for name in names if name.startswith(("model-", "pytorch_model-")) and "-of-" in name)
     if stray:
         return CheckpointIncompleteError(
-            f"The folder has shards ({_some(stray)}) and no index that lists them, so nobody knows which belong together. "
-            f"Upload {SAFETENSORS}.index.json."
+            f"The folder has shards ({_some(stray)}) and no index that lists them, so nobody knows which belong "
+            f"together. Upload {SAFETENSORS}.index.json."
         )
     frameworks = [framework for name, framework in _ELSEWHERE.items() if name in names]
     if frameworks:
         return CheckpointIncompleteError(
             f"The folder has weights for {' and '.join(frameworks)} only; the export needs {SAFETENSORS} (or {BIN}). "
-            "Convert them with transformers (`from_pretrained(..., from_tf=True)` or `from_flax=True`) and save the model."
+            "Convert them with transformers (`from_pretrained(..., from_tf=True)` or `from_flax=True`) and save the "
+            "model."
         )
     return CheckpointIncompleteError(
-        f"The folder has a config and no weights: neither {SAFETENSORS} nor {BIN}, whole or in shards. Upload the weights."
+        f"The folder has a config and no weights: neither {SAFETENSORS} nor {BIN}, whole or in shards. Upload the "
+        "weights."
     )
 
 
