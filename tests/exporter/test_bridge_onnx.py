@@ -32,8 +32,10 @@ def exported(model: Model, folder: Path) -> tuple[Path, list[Event]]:
 
 
 def run(file: Path, inputs: dict[str, np.ndarray]) -> np.ndarray:
-    """The first output; positions and segments are filled in where the graph asks for them."""
-    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+    """The first output; positions, segments and the mask of sounds are filled in where the graph asks for them."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1  # no threads in a process that forks exports
+    session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
     feeds = dict(inputs)
     for wanted in session.get_inputs():
         if wanted.name == "position_ids":
@@ -41,6 +43,8 @@ def run(file: Path, inputs: dict[str, np.ndarray]) -> np.ndarray:
             feeds[wanted.name] = np.broadcast_to(np.arange(ids.shape[1], dtype=np.int64), ids.shape)
         elif wanted.name == "token_type_ids":
             feeds[wanted.name] = np.zeros_like(inputs["input_ids"])
+        elif wanted.name == "attention_mask" and "input_values" in inputs:
+            feeds[wanted.name] = np.ones(inputs["input_values"].shape, dtype=np.int64)
     names = {wanted.name for wanted in session.get_inputs()}
     output: np.ndarray = session.run(None, {name: value for name, value in feeds.items() if name in names})[0]
     return output
@@ -52,8 +56,8 @@ def run_all(out: Path, inputs: dict[str, np.ndarray]) -> np.ndarray:
         return run(out / "model.onnx", inputs)
     hidden = run(out / "encoder_model.onnx", inputs)
     decoder: dict[str, np.ndarray] = {"input_ids": inputs["decoder_input_ids"], "encoder_hidden_states": hidden}
-    if "attention_mask" in inputs:
-        decoder["encoder_attention_mask"] = inputs["attention_mask"]
+    everywhere = np.ones(hidden.shape[:2], dtype=np.int64)
+    decoder["encoder_attention_mask"] = inputs.get("attention_mask", everywhere)
     return run(out / "decoder_model.onnx", decoder)
 
 

@@ -17,7 +17,7 @@ import torch
 import transformers
 
 from modelexport.samples import PAIRS, TEXTS
-from tests.fixtures_v5 import filler
+from tests.fixtures_v5 import filler, schema
 from tests.fixtures_v5.inputs import inputs_for
 from tests.fixtures_v5.models import MODELS, Model
 from tests.fixtures_v5.vocabularies import tokenizers
@@ -27,7 +27,7 @@ TOKENIZERS = Path(__file__).parent / "tokenizer_data"
 
 
 def main(names: list[str]) -> None:
-    """Make the named fixtures, or all."""
+    """Make the named fixtures, or all and the schema."""
     assert transformers.__version__.startswith("5."), "the fixtures are what transformers 5 saves"
     torch.set_num_threads(1)
     for model in MODELS:
@@ -38,6 +38,8 @@ def main(names: list[str]) -> None:
         if not names or name in names:
             _save_tokenizer(TOKENIZERS / name, build())
             print(name)
+    if not names:
+        schema.main(list(json.loads(schema.OUT.read_text())))
 
 
 def _make(model: Model) -> None:

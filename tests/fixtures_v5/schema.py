@@ -1,7 +1,8 @@
 """What the configs of transformers 5 hold and what its models read, for every model type that Optimum exports.
 
-``python -m tests.fixtures_v5.schema TYPES`` with transformers 5; TYPES is a JSON list of model types. Writes
-``schema.json``: for each type the default config as saved, and the names that its modelling code reads from a config.
+``python -m tests.fixtures_v5.schema [TYPES]`` with transformers 5; TYPES is a JSON list of model types, those of the
+last time without it. Writes ``schema.json``: for each type the default config as saved, and the names that its
+modelling code reads from a config.
 """
 
 import inspect
@@ -54,4 +55,4 @@ def _computed(config_class: Any, name: str) -> bool:
 
 
 if __name__ == "__main__":
-    main(json.loads(Path(sys.argv[1]).read_text()))
+    main(json.loads(Path(sys.argv[1]).read_text()) if len(sys.argv) > 1 else list(json.loads(OUT.read_text())))

@@ -25,7 +25,7 @@ def tokenizers() -> dict[str, Callable[[], Any]]:
     )
     llama = _bpe(_sentencepiece_bpe(["<unk>", "<s>", "</s>", "<pad>"]))
     gemma = _bpe(_sentencepiece_bpe(["<pad>", "<eos>", "<bos>", "<unk>", "<mask>"]))
-    words = _word_piece().get_vocab()
+    words = _word_pieces()
     mpnet = words | {token: len(words) + i for i, token in enumerate(["<s>", "</s>", "<pad>", "<mask>"])}
     cohere = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>", "unk_token": "<unk>"}
     t = transformers
@@ -88,22 +88,24 @@ def _sentencepiece_bpe(special: list[str]) -> Tokenizer:
 
 
 def _unigram(special: list[str]) -> list[tuple[str, float]]:
-    tokenizer = Tokenizer(algorithms.Unigram())
-    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
-    trainer = trainers.UnigramTrainer(vocab_size=120, special_tokens=special, unk_token="<unk>", show_progress=False)
-    tokenizer.train_from_iterator(_CORPUS, trainer)
-    return [(token, score) for token, score in json.loads(tokenizer.to_str())["model"]["vocab"]]
+    """Letters and words with scores; written by hand, since the trainer gives another vocabulary each time."""
+    words = _words()
+    letters = sorted({letter for word in words for letter in word})
+    pieces = ["▁", *letters, *(f"▁{word}" for word in words)]
+    return [(token, 0.0) for token in special] + [(piece, -2.0 - 0.01 * rank) for rank, piece in enumerate(pieces)]
 
 
-def _word_piece() -> Tokenizer:
-    tokenizer = Tokenizer(algorithms.WordPiece(unk_token="[UNK]"))
-    tokenizer.normalizer = normalizers.BertNormalizer()
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+def _word_pieces() -> dict[str, int]:
+    """Like :func:`_unigram`, as BERT writes it: continuations begin with ``##``."""
+    words = [word.lower() for word in _words()]
+    letters = sorted({letter for word in words for letter in word})
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    tokenizer.train_from_iterator(
-        _CORPUS, trainers.WordPieceTrainer(vocab_size=200, special_tokens=special, show_progress=False)
-    )
-    return tokenizer
+    pieces = [*special, *letters, *(f"##{letter}" for letter in letters), *(w for w in words if len(w) > 1)]
+    return {piece: number for number, piece in enumerate(dict.fromkeys(pieces))}
+
+
+def _words() -> list[str]:
+    return sorted({word for line in _CORPUS for word in line.split()})
 
 
 def _bpe(tokenizer: Tokenizer) -> dict[str, Any]:
