@@ -1,8 +1,8 @@
 """``python -m bench``: measure, and write ``docs/performance.md`` with its plots.
 
-    python -m bench                      everything, about half an hour
-    python -m bench --only "bert 335M"   one model; prints, does not touch the docs
-    python -m bench --report             write the page again from the last results
+python -m bench                      everything, about half an hour
+python -m bench --only "bert 335M"   one model; prints, does not touch the docs
+python -m bench --report             write the page again from the last results
 """
 
 import argparse

@@ -96,7 +96,9 @@ def _make(model: Model) -> None:
     core = Tokenizer(models.WordPiece(unk_token="[UNK]"))
     core.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    core.train_from_iterator(["the quick brown fox jumps over the lazy dog " * 3], trainers.WordPieceTrainer(special_tokens=special))
+    core.train_from_iterator(
+        ["the quick brown fox jumps over the lazy dog " * 3], trainers.WordPieceTrainer(special_tokens=special)
+    )
     PreTrainedTokenizerFast(
         tokenizer_object=core, pad_token="[PAD]", unk_token="[UNK]", eos_token="[SEP]", model_max_length=512
     ).save_pretrained(model.folder)

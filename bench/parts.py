@@ -114,9 +114,7 @@ def floor() -> dict[str, float]:
     seconds = []
     for _ in range(3):
         begin = time.perf_counter()
-        subprocess.run(
-            ["dd", f"if={weights}", f"of={target}", "bs=8M"], check=True, capture_output=True
-        )
+        subprocess.run(["dd", f"if={weights}", f"of={target}", "bs=8M"], check=True, capture_output=True)
         seconds.append(time.perf_counter() - begin)
         target.unlink()
     return {"bytes": weights.stat().st_size, "seconds": statistics.median(seconds)}

@@ -1,3 +1,4 @@
+# ruff: noqa: E501  the page is a template whose lines are Markdown
 """The page ``docs/performance.md`` and its plot, from the results of a run."""
 
 import platform
@@ -25,7 +26,9 @@ TARGETS = {
 def machine() -> str:
     """What it was measured on, in one line."""
     cores, memory = psutil.cpu_count(), psutil.virtual_memory().total / 2**30
-    return f"{cores} cores, {memory:.0f} GiB, {platform.system()} {platform.machine()}, Python {platform.python_version()}"
+    return (
+        f"{cores} cores, {memory:.0f} GiB, {platform.system()} {platform.machine()}, Python {platform.python_version()}"
+    )
 
 
 def line(pairs: Pairs) -> str:
@@ -90,13 +93,13 @@ BERTs of 1344 dimensions with 1 to 36 layers; one pair each.
 
 def plot(sizes: list[Pairs], path: Path) -> None:
     """Wall time and PSS of both sides against the size of the weights."""
-    import matplotlib
+    import matplotlib as mpl
 
-    matplotlib.use("svg")
-    matplotlib.rcParams["svg.hashsalt"] = "modelexport"
-    from matplotlib import pyplot
+    mpl.use("svg")
+    mpl.rcParams["svg.hashsalt"] = "modelexport"
+    from matplotlib import pyplot as plt
 
-    figure, (time, memory) = pyplot.subplots(1, 2, figsize=(10, 4))
+    figure, (time, memory) = plt.subplots(1, 2, figsize=(10, 4))
     size = [pairs.nbytes / 1e9 for pairs in sizes]
     for side, name, style in (("ours", "modelexport", "o-"), ("peer", "optimum-cli", "s--")):
         time.plot(size, [pairs.median(side, "seconds") for pairs in sizes], style, label=name)

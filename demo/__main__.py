@@ -40,7 +40,9 @@ def main() -> None:
         show_pull_request(hub)
 
         step('Load it from the Hub: ORTModelForFeatureExtraction.from_pretrained(..., revision="refs/pr/1")')
-        exporter = subprocess.run([str(bot), "setup"], check=True, capture_output=True, text=True).stdout.splitlines()[-1]
+        exporter = subprocess.run([str(bot), "setup"], check=True, capture_output=True, text=True).stdout.splitlines()[
+            -1
+        ]
         script = Path(__file__).with_name("similarities.py")
         run([exporter, str(script), REPO, "refs/pr/1", str(model)], environment)
 

@@ -26,7 +26,7 @@ def main() -> None:
     """Print the table, and fail if the two disagree."""
     repo, revision, folder = sys.argv[1:]
     onnx = ORTModelForFeatureExtraction.from_pretrained(repo, revision=revision, subfolder="onnx")
-    loaded = Path(onnx.session._model_path)
+    loaded = Path(onnx.session._model_path)  # noqa: SLF001  Optimum has no other name for it
     assert loaded.name == "model.onnx" and "snapshots" in loaded.parts, f"not the published file: {loaded}"
     published = embed(onnx, AutoTokenizer.from_pretrained(repo, revision=revision, subfolder="onnx"))
     original = embed(AutoModel.from_pretrained(folder).eval(), AutoTokenizer.from_pretrained(folder))

@@ -166,7 +166,7 @@ def _repo(
         snapshot_download(repo, revision=sha, allow_patterns=patterns, **hub)
     except (FolderInvalidError, ConfigMissingError, ConfigInvalidError, TaskUnknownError, UnsupportedArchitectureError):
         raise
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001  translated, every one
         source.translate(error, repo, revision)
     return folder
 

@@ -1,8 +1,8 @@
 """The inputs on which PyTorch and ONNX Runtime are compared.
 
-Where the model has a tokenizer or a processor, its inputs come from there: real ids, real padding, real pixel statistics.
-What neither makes (a KV cache, boxes) comes from Optimum's dummy input generators, in the same shapes. Every case differs
-in shape from the traced one, so a dimension or a branch that the trace froze cannot pass.
+Where the model has a tokenizer or a processor, its inputs come from there: real ids, real padding, real pixel
+statistics. What neither makes (a KV cache, boxes) comes from Optimum's dummy input generators, in the same shapes.
+Every case differs in shape from the traced one, so a dimension or a branch that the trace froze cannot pass.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

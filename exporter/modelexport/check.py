@@ -80,8 +80,8 @@ def _is_called_directly(references: References) -> bool:
 def _load(folder: Path, references: References, model_class: type) -> tuple[Any, tuple[str, ...]]:
     """The model in the class of the task; where that cannot call the graph, in ``ORTModelForCustomTasks``, with a note.
 
-    The classes of optimum-onnx 0.1.0 pass on a fixed list of inputs and return fixed outputs: no ``bbox`` (LayoutLM), no
-    ``decoder_input_ids`` (BART's features), nothing but ``last_hidden_state`` as features (CLIP).
+    The classes of optimum-onnx 0.1.0 pass on a fixed list of inputs and return fixed outputs: no ``bbox`` (LayoutLM),
+    no ``decoder_input_ids`` (BART's features), nothing but ``last_hidden_state`` as features (CLIP).
     """
     model = optimum_check.load(folder, model_class, frozenset(references.calls))
     if hasattr(model, "generate"):
@@ -94,8 +94,10 @@ def _load(folder: Path, references: References, model_class: type) -> tuple[Any,
         custom = optimum_check.load(folder, ORTModelForCustomTasks, frozenset(references.calls))
         _through_optimum(custom, feeds, expected)
         return custom, (
-            f"Optimum's {model_class.__name__} cannot call this graph (inputs {', '.join(feeds)}; outputs "
-            f"{', '.join(expected)}): load it with ORTModelForCustomTasks.",
+            (
+                f"Optimum's {model_class.__name__} cannot call this graph (inputs {', '.join(feeds)}; outputs "
+                f"{', '.join(expected)}): load it with ORTModelForCustomTasks."
+            ),
         )
     return model, ()
 

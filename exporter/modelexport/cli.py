@@ -25,7 +25,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
-    help="Turn a PyTorch model into a verified, [bold]Optimum-ready[/] ONNX folder. Its nodes know their PyTorch module.",
+    help="Turn a PyTorch model into a verified, [bold]Optimum-ready[/] ONNX folder that keeps the module tree.",
     epilog="Example: [cyan]modelexport export bert-base-uncased out/ && modelexport inspect out/[/]",
 )
 
@@ -230,7 +230,9 @@ def _run_job(arguments: list[str]) -> None:
     except ModelExportError as error:  # raised before the export had a display of its own
         progress.display(events=True).failed(error)
         sys.exit(error.exit_status)
-    except (typer.BadParameter.__bases__[0], typer.Exit) as error:  # click's UsageError: an unknown option, say
+    except Exception as error:
+        if not isinstance(error, typer.BadParameter.__bases__[0]):  # click's UsageError: an unknown option, say
+            raise
         wrong = UsageError(f"The job's arguments are wrong: {error}")
         progress.display(events=True).failed(wrong)
         sys.exit(wrong.exit_status)

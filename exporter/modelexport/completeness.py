@@ -174,6 +174,6 @@ def _is_computed(model: PreTrainedModel, name: str) -> bool:
     for seed in (0, 1):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            model._init_weights(module)  # noqa: SLF001 - each class has its own
+            model._init_weights(module)
         values.append(getattr(module, leaf).detach().clone())
     return torch.equal(*values)

@@ -116,8 +116,11 @@ def _fit_optimum(models: Mapping[str, ir.Model], config: PretrainedConfig) -> tu
         empty = empty_cache.of_optimum(config, causal=causal)
         if empty_cache.relax(model.graph, empty):
             return (
-                f"Optimum starts generating with an empty cache of {empty.heads} heads of size {empty.key_size}, which this model "
-                "does not have; the graph accepts it. With CUDA, pass use_io_binding=False.",
+                (
+                    f"Optimum starts generating with an empty cache of {empty.heads} heads of size {empty.key_size}, "
+                    f"which this model "
+                    "does not have; the graph accepts it. With CUDA, pass use_io_binding=False."
+                ),
             )
     return ()
 

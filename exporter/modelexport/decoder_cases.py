@@ -1,8 +1,8 @@
 """The inputs on which a graph with a KV cache is compared.
 
-The cache is no dummy: the model itself has filled it with the tokens before. So its values are of the size that they have
-in use, and a case is exactly one step of generation: the first call on a prompt, a next token, or several at once (which
-assisted generation does), at several past lengths, alone and in a padded batch.
+The cache is no dummy: the model itself has filled it with the tokens before. So its values are of the size that they
+have in use, and a case is exactly one step of generation: the first call on a prompt, a next token, or several at
+once (which assisted generation does), at several past lengths, alone and in a padded batch.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,7 +18,9 @@ from modelexport.plan import GraphPlan
 
 @dataclass(frozen=True)
 class Step:
-    """One call of a decoder: ``new`` tokens after ``past`` others, for ``batch`` rows; padded: rows differ in length."""
+    """One call of a decoder: ``new`` tokens after ``past`` others, for ``batch`` rows; padded: rows differ in
+    length.
+    """
 
     name: str
     batch: int

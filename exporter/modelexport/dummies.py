@@ -10,8 +10,8 @@ from modelexport.plan import GraphPlan
 def dummy_inputs(plan: GraphPlan, **shapes: int) -> dict[str, Any]:
     """Keyword arguments of the module: tensors, and nested tuples of them.
 
-    Some generators insist on every shape being given (RT-DETR's reads ``height``), so all of Optimum's defaults are, as by its
-    command line.
+    Some generators insist on every shape being given (RT-DETR's reads ``height``), so all of Optimum's defaults are,
+    as by its command line.
     """
     inputs: dict[str, Any] = plan.config.generate_dummy_inputs(framework="pt", **{**DEFAULT_DUMMY_SHAPES, **shapes})
     return inputs

@@ -19,6 +19,8 @@ def summary(manifest: Manifest, out: object) -> None:
     worst = max(result.max_abs for result in manifest.parity)
     nodes = sum(graph.nodes for graph in manifest.graphs)
     inferred = sum(graph.inferred for graph in manifest.graphs)
-    console.print(f"{manifest.architecture} for {manifest.task}: {nodes} nodes, {inferred} of them with an inferred module")
+    console.print(
+        f"{manifest.architecture} for {manifest.task}: {nodes} nodes, {inferred} of them with an inferred module"
+    )
     console.print(f"largest difference from PyTorch over {len(manifest.parity)} comparisons: {worst:.2e}")
     console.print(f"load it: {manifest.optimum.model_class}.from_pretrained({str(out)!r})")

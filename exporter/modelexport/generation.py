@@ -1,11 +1,12 @@
 """Text generation is checked by generating: greedy tokens of the ORTModel equal those of the PyTorch model.
 
-The PyTorch half (:func:`reference`) runs where the model is and writes tokens to a file; the other (:func:`compare`) runs
-where ONNX Runtime is, once with the cache and once without. A wrong graph may still agree on single calls: only here are
-the graphs called as users call them, by Optimum's own loop, with Optimum's own empty cache, mask and positions.
+The PyTorch half (:func:`reference`) runs where the model is and writes tokens to a file; the other (:func:`compare`)
+runs where ONNX Runtime is, once with the cache and once without. A wrong graph may still agree on single calls: only
+here are the graphs called as users call them, by Optimum's own loop, with Optimum's own empty cache, mask and
+positions.
 
-Ties: where PyTorch's best and second best token are closer than twice the tolerance, either may win. A row is compared up
-to a difference at such a step; a difference anywhere else is a failure.
+Ties: where PyTorch's best and second best token are closer than twice the tolerance, either may win. A row is
+compared up to a difference at such a step; a difference anywhere else is a failure.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -83,7 +84,8 @@ def reference(
     except (IndexError, ValueError, TypeError, RuntimeError) as error:
         first_line = (str(error).strip() or "no message").splitlines()[0]
         raise ConfigInvalidError(
-            f"The PyTorch model itself cannot generate text: {type(error).__name__}: {first_line}. Correct its config.json or "
+            f"The PyTorch model itself cannot generate text: {type(error).__name__}: {first_line}. Correct its "
+            f"config.json or "
             "generation_config.json (token ids, lengths), or export it for another task."
         ) from error
     tokens = made.sequences[:, -steps:]
@@ -108,7 +110,9 @@ def _options(steps: int) -> dict[str, Any]:
 
 
 class CacheSettings:
-    """Which parts of a model use their cache, as it was loaded: planning and tracing an export switch them on and off."""
+    """Which parts of a model use their cache, as it was loaded: planning and tracing an export switch them on and
+    off.
+    """
 
     def __init__(self, model: PreTrainedModel) -> None:
         configs = {id(module.config): module.config for module in model.modules() if hasattr(module, "config")}
@@ -170,7 +174,8 @@ def require(results: Sequence[ParityResult]) -> None:
         if not result.passed:
             raise ParityFailedError(
                 f"ONNX Runtime and PyTorch generate different texts: {result.max_abs:.0f} other tokens in the case "
-                f"{result.case!r}, although single calls of the graphs agree. Nothing was published. Please report the model."
+                f"{result.case!r}, although single calls of the graphs agree. Nothing was published. Please "
+                f"report the model."
             )
 
 
@@ -207,7 +212,7 @@ class PromptFile:
                 f"{number}|logits|": prompt.logits,
                 **{f"{number}|input|{name}": value for name, value in prompt.inputs.items()},
             }
-        np.savez(self.path, **arrays)  # type: ignore[arg-type]
+        np.savez(self.path, **arrays)
 
     def load(self) -> Iterator[Prompt]:
         """The prompts, one after the other."""

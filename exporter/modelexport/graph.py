@@ -126,7 +126,9 @@ def _name_nodes(model: ir.Model) -> None:
 
 
 def _name_initializers(graph: ir.Graph, parameters: Mapping[str, torch.Tensor]) -> None:
-    """Name initialisers after the parameter they are, or are a view of; any other after the node that reads it first."""
+    """Name initialisers after the parameter they are, or are a view of; any other after the node that reads it
+    first.
+    """
     whole = {(tensor.data_ptr(), tuple(tensor.shape), tensor.stride()): name for name, tensor in parameters.items()}
     start = {tensor.data_ptr(): name for name, tensor in parameters.items() if tensor.numel()}
     taken = {value.name for value in (*graph.inputs, *graph.outputs)}

@@ -33,7 +33,7 @@ def run(function: Callable[..., Result], *args: Any, emit: Emit) -> Result:
         ExporterCrashedError: the child died otherwise, or raised anything else; the message ends with the traceback.
     """
     with Part(function, *args) as part:
-        return part.result(emit)  # type: ignore[no-any-return]
+        return part.result(emit)
 
 
 class Part:
@@ -86,7 +86,7 @@ def _main(sender: Connection, parent: int, function: Callable[..., Any], args: t
         sender.send(("error", error))
     except MemoryError:
         sender.send(("error", OutOfMemoryError(_OUT_OF_MEMORY)))
-    except BaseException as error:
+    except BaseException as error:  # noqa: BLE001  sent to the parent, every one
         if "not enough memory" in str(error) or "bad_alloc" in str(error):  # torch, ONNX Runtime
             sender.send(("error", OutOfMemoryError(_OUT_OF_MEMORY)))
         elif isinstance(error, OSError):

@@ -4,10 +4,11 @@ Importing torch, transformers and Optimum takes longer than exporting a small mo
 
     → {"arguments": ["model/", "out/", "--task", "fill-mask"]}      one job a line on stdin
     ← {"event": "ready"}                                            once, when the imports are done
-    ← {"event": "stage", ...} ... {"event": "finished", ...}        the job's events on stdout, as of ``export --events``
+    ← {"event": "stage", ...} ... {"event": "finished", ...}        the job's events on stdout, as of ``export
+    --events``
 
-Jobs run one after the other, each in a process that was forked before any other job's weights were there, so they cannot
-touch each other. End of input ends the server; the child of a running job dies with it.
+Jobs run one after the other, each in a process that was forked before any other job's weights were there, so they
+cannot touch each other. End of input ends the server; the child of a running job dies with it.
 """
 
 import json
@@ -37,7 +38,9 @@ def serve(run_export: RunExport, requests: IO[str], events: IO[str]) -> None:
             continue
         arguments = _arguments(line)
         if arguments is None:
-            failed = Failed(code=ErrorCode.USAGE, message="A job is a JSON object with the key arguments, a list of strings.")
+            failed = Failed(
+                code=ErrorCode.USAGE, message="A job is a JSON object with the key arguments, a list of strings."
+            )
             print(failed.model_dump_json(), file=events, flush=True)
             continue
         _run(run_export, arguments, events)

@@ -8,8 +8,10 @@ from collections.abc import Mapping
 from modelexport.contract.errors import UnsupportedArchitectureError
 
 _TASKS: Mapping[str, str] = {
-    "text-to-audio": "Optimum exports the parts of a speech generator but has no class that runs them, and what they compute "
-    "is random by design, so no number of it could be compared with PyTorch's",
+    "text-to-audio": (
+        "Optimum exports the parts of a speech generator but has no class that runs them, and what they compute is "
+        "random by design, so no number of it could be compared with PyTorch's"
+    ),
 }
 
 

@@ -142,7 +142,7 @@ def _skeleton(model_class: type[PreTrainedModel], config: PretrainedConfig) -> P
 def _renamed(stored: Shapes, skeleton: PreTrainedModel, prepared: Prepared) -> Shapes:
     """The stored tensors under the names that ``from_pretrained`` gives them, prefixes left alone."""
     mapping = dict(prepared.key_mapping or getattr(skeleton, "_checkpoint_conversion_mapping", None) or {})
-    names = skeleton._get_key_renaming_mapping(list(stored), mapping)  # noqa: SLF001 - no public one
+    names = skeleton._get_key_renaming_mapping(list(stored), mapping)
     return {names[name]: shape for name, shape in stored.items()}
 
 

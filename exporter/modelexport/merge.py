@@ -1,9 +1,9 @@
 """One graph out of the decoder without and the decoder with a KV cache: ``decoder_model_merged.onnx``.
 
-The layout is that of Optimum's ``merge_decoders`` (``optimum/onnx/graph_transformations.py``, optimum-onnx 0.1.0), which
-``ORTModelForSeq2SeqLM`` and its kin load by default: an ``If`` on the input ``use_cache_branch``, the decoder with cache
-in its ``then`` branch. Optimum merges two finished files; here two graphs are merged whose weights are still views of the
-checkpoint, so they are shared by identity, written once, and every node keeps its tag.
+The layout is that of Optimum's ``merge_decoders`` (``optimum/onnx/graph_transformations.py``, optimum-onnx 0.1.0),
+which ``ORTModelForSeq2SeqLM`` and its kin load by default: an ``If`` on the input ``use_cache_branch``, the decoder
+with cache in its ``then`` branch. Optimum merges two finished files; here two graphs are merged whose weights are
+still views of the checkpoint, so they are shared by identity, written once, and every node keeps its tag.
 """
 
 from collections.abc import Iterable
@@ -23,8 +23,8 @@ def merge(without_past: ir.Model, with_past: ir.Model, root: Tag) -> ir.Model:
 
     1. Inputs are those of both graphs, by name, the decoder's first, then ``use_cache_branch`` (bool ``[1]``).
     2. Outputs are those of the decoder without past. The keys and values of the encoder, which the other does not
-       return because they do not change, become empty constants in its branch, as in Optimum's merge; they carry the tag
-       of the node that computes them in the first branch, origin ``inferred``.
+       return because they do not change, become empty constants in its branch, as in Optimum's merge; they carry the
+       tag of the node that computes them in the first branch, origin ``inferred``.
     3. Initialisers stand in the main graph. Two that are the same memory, or hold equal values, are one.
     4. The ``If`` node is tagged with ``root``: both of its branches are the model's own ``forward``.
 
@@ -115,7 +115,9 @@ def _equal(one: ir.Value, other: ir.Value) -> bool:
 
 
 def _return_empty_constants(first: ir.Graph, second: ir.Graph) -> None:
-    """Let ``second`` return, for each output that it lacks, an empty constant: 0 on the first dynamic axis, 1 on others."""
+    """Let ``second`` return, for each output that it lacks, an empty constant: 0 on the first dynamic axis, 1 on
+    others.
+    """
     present = {value.name for value in second.outputs}
     for value in first.outputs:
         if value.name in present:

@@ -1,7 +1,7 @@
 """Load the folder the way a user would: ``ORTModelForX.from_pretrained(folder)``, offline, stock Optimum.
 
-``from_pretrained`` exports silently when it finds no ONNX file, and picks one by name when it finds several; so the files
-that its sessions really opened are compared with ours.
+``from_pretrained`` exports silently when it finds no ONNX file, and picks one by name when it finds several; so the
+files that its sessions really opened are compared with ours.
 """
 
 import contextlib
@@ -50,7 +50,8 @@ def load(folder: Path, model_class: type, files: frozenset[str]) -> Any:
     if not opened or not opened <= ours:
         names = ", ".join(sorted(path.name for path in opened)) or "nothing"
         raise OptimumLoadFailedError(
-            f"{model_class.__name__} loaded {names} instead of {', '.join(sorted(files))}: it exported the model again or "
+            f"{model_class.__name__} loaded {names} instead of {', '.join(sorted(files))}: it exported the model "
+            f"again or "
             "picked another file."
         )
     return model
@@ -100,7 +101,8 @@ def generate(model: Any, inputs: Mapping[str, np.ndarray]) -> None:
             model.generate(**{name: torch.from_numpy(value) for name, value in inputs.items()}, max_new_tokens=3)
     except Exception as error:
         raise OptimumLoadFailedError(
-            f"{type(model).__name__} loads the folder but cannot generate text: {type(error).__name__}: {_first_line(error)}"
+            f"{type(model).__name__} loads the folder but cannot generate text: {type(error).__name__}: "
+            f"{_first_line(error)}"
         ) from error
 
 

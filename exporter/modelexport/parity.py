@@ -1,7 +1,7 @@
 """The gate: the same inputs through PyTorch and through ONNX Runtime.
 
-The PyTorch side (:func:`reference`) runs where the model is, the other (:func:`compare`) in a process that never held it.
-Between them go plain arrays on disk (:class:`ReferenceFile`).
+The PyTorch side (:func:`reference`) runs where the model is, the other (:func:`compare`) in a process that never held
+it. Between them go plain arrays on disk (:class:`ReferenceFile`).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -35,8 +35,8 @@ class Session(Protocol):
 def reference(plan: GraphPlan, case: Case, output_names: Sequence[str]) -> dict[str, np.ndarray]:
     """What the PyTorch model returns on ``case``, by ONNX output name.
 
-    The model is the *unpatched* one wherever it returns the graph's outputs by itself; only where Optimum's patches define
-    the outputs does it run patched.
+    The model is the *unpatched* one wherever it returns the graph's outputs by itself; only where Optimum's patches
+    define the outputs does it run patched.
     """
     outputs = pytorch.by_onnx_name(plan, pytorch.call(plan, case.inputs))
     if not set(output_names) <= outputs.keys():
@@ -45,8 +45,10 @@ def reference(plan: GraphPlan, case: Case, output_names: Sequence[str]) -> dict[
     missing = set(output_names) - outputs.keys()
     if missing:
         raise ExportFailedError(
-            f"{type(plan.model).__name__} returned no {', '.join(sorted(missing))}, so there is nothing to compare the graph "
-            f"{plan.name} with. This is a disagreement between Optimum's export config and transformers; please report it."
+            f"{type(plan.model).__name__} returned no {', '.join(sorted(missing))}, so there is nothing to "
+            f"compare the graph "
+            f"{plan.name} with. This is a disagreement between Optimum's export config and transformers; please "
+            f"report it."
         )
     return {name: np.array(outputs[name].numpy(), copy=True) for name in output_names}
 
@@ -119,7 +121,8 @@ def require(results: Sequence[ParityResult]) -> None:
     raise ParityFailedError(
         f"ONNX Runtime and PyTorch disagree: output {worst.output!r} of {worst.graph} differs by {worst.max_abs:.3g} "
         f"(relative {worst.max_rel:.3g}) on the case {worst.case!r} with {shapes}; allowed is {worst.tolerance:.3g}. "
-        f"{len(failed)} of {len(results)} comparisons failed. Nothing was published. If this precision is enough for you, "
+        f"{len(failed)} of {len(results)} comparisons failed. Nothing was published. If this precision is enough "
+        f"for you, "
         "raise --atol; otherwise please report the model."
     )
 
@@ -137,7 +140,7 @@ class ReferenceFile:
             arrays[f"{number}|name|"] = np.array(name)
             arrays.update({f"{number}|feed|{key}": value for key, value in feeds.items()})
             arrays.update({f"{number}|want|{key}": value for key, value in expected.items()})
-        np.savez(self.path, **arrays)  # type: ignore[arg-type]
+        np.savez(self.path, **arrays)
 
     def load(self) -> Iterator[tuple[str, dict[str, np.ndarray], dict[str, np.ndarray]]]:
         """The triples, one after the other."""

@@ -47,12 +47,12 @@ class GraphPlan:
     @property
     def inputs(self) -> Axes:
         """Inputs in the order of ``forward``, with their dynamic axes."""
-        return self.config.ordered_inputs(self.model)  # type: ignore[no-any-return]
+        return self.config.ordered_inputs(self.model)
 
     @property
     def outputs(self) -> Axes:
         """Outputs in order, with their dynamic axes."""
-        return self.config.outputs  # type: ignore[no-any-return]
+        return self.config.outputs
 
     @property
     def returns_cache(self) -> bool:

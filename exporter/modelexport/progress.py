@@ -6,8 +6,9 @@ from typing import Protocol, Self, TextIO
 
 from rich.console import Console
 from rich.markup import escape
+from rich.progress import BarColumn, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as Bar
 from rich.table import Column
-from rich.progress import BarColumn, Progress as Bar, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
 from modelexport.contract.errors import ModelExportError
 from modelexport.contract.events import Failed, Finished, Note, Progress, Stage, StageName
@@ -108,7 +109,7 @@ class Terminal:
         else:
             self._bar.console.print(f"[yellow]note[/] {escape(event.message)}", highlight=False)
 
-    def finished(self, output: str, manifest: str) -> None:
+    def finished(self, output: str, manifest: str) -> None:  # noqa: ARG002  a person looks into the folder
         self._end_stage()
         self._bar.stop()
         self.console.print(f"[green]Done.[/] {output}", highlight=False)

@@ -34,7 +34,8 @@ def locate(source: str, revision: str | None) -> tuple[Path, str | None, str | N
     if folder.is_dir():
         if revision is not None:
             raise SourceNotFoundError(
-                f"{source} is a local folder, which has no revisions. Leave --revision out, or rename the folder if you "
+                f"{source} is a local folder, which has no revisions. Leave --revision out, or rename the folder "
+                f"if you "
                 "mean the repo of that name on the Hub."
             )
         return folder, None, None
@@ -53,7 +54,7 @@ def _download(repo: str, revision: str | None) -> tuple[Path, str, str]:
         names = [sibling.rfilename for sibling in info.siblings or []]
         ignore = [*_NEVER, *(["*.bin"] if any(name.endswith(".safetensors") for name in names) else [])]
         folder = Path(snapshot_download(repo, revision=info.sha, ignore_patterns=ignore))
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001  translated, every one
         translate(error, repo, revision)
     return folder, info.id or repo, str(info.sha)
 
@@ -74,7 +75,8 @@ def translate(error: Exception, repo: str, revision: str | None) -> NoReturn:
         ) from error
     if isinstance(error, RepositoryNotFoundError):
         raise RepoNotFoundError(
-            f"There is no folder {repo}, and no repo of that name that you can see on the Hub. Check the spelling; for a "
+            f"There is no folder {repo}, and no repo of that name that you can see on the Hub. Check the "
+            f"spelling; for a "
             "private repo, log in with `hf auth login`."
         ) from error
     if isinstance(error, json.JSONDecodeError | OSError):  # requests' exceptions are OSErrors

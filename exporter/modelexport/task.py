@@ -22,8 +22,8 @@ def resolve(model_type: str, architectures: tuple[str, ...], *, requested: str |
     """The Optimum task to export for.
 
     In this order: what the operator asked for; the head that the checkpoint's own architecture has; the pipeline tag of
-    the model card. A generative task takes its ``-with-past`` form (KV cache) where Optimum has one, unless it was asked
-    for by name, as ``optimum-cli`` does.
+    the model card. A generative task takes its ``-with-past`` form (KV cache) where Optimum has one, unless it was
+    asked for by name, as ``optimum-cli`` does.
 
     Args:
         requested: an Optimum task or one of its synonyms (``sentiment-analysis``); None: find it.
@@ -42,7 +42,8 @@ def resolve(model_type: str, architectures: tuple[str, ...], *, requested: str |
         if found is None:
             raise TaskUnknownError(
                 f"The task of this model could not be found: architectures {list(architectures)}, pipeline tag "
-                f"{pipeline_tag!r}. Name it with --task; Optimum exports {model_type} for: {', '.join(sorted(supported))}."
+                f"{pipeline_tag!r}. Name it with --task; Optimum exports {model_type} for: "
+                f"{', '.join(sorted(supported))}."
             )
         task = found
         if f"{task}{WITH_PAST}" in supported:
@@ -66,7 +67,8 @@ def supported_tasks(model_type: str) -> Mapping[str, Any]:
         return TasksManager.get_supported_tasks_for_model_type(model_type, "onnx", library_name="transformers")
     except KeyError:
         raise UnsupportedArchitectureError(
-            f"Optimum has no ONNX export for the architecture {model_type!r}, so there is nothing that could be verified. "
+            f"Optimum has no ONNX export for the architecture {model_type!r}, so there is nothing that could be "
+            f"verified. "
             "The list of those it has: https://huggingface.co/docs/optimum-onnx/onnx/overview"
         ) from None
 
@@ -75,9 +77,9 @@ def ort_model_class(task: str, architectures: tuple[str, ...]) -> type:
     """The ``ORTModelForX`` with which a user loads this task.
 
     It is the one whose ``auto_model_class`` is the auto class of the task. Where a task has several auto classes
-    (speech recognition: CTC and encoder-decoder), the one that knows the checkpoint's architecture. Where Optimum has no
-    class for the task (object detection, depth estimation), it offers ``ORTModelForCustomTasks``, which passes any inputs to
-    one graph and returns all of its outputs.
+    (speech recognition: CTC and encoder-decoder), the one that knows the checkpoint's architecture. Where Optimum has
+    no class for the task (object detection, depth estimation), it offers ``ORTModelForCustomTasks``, which passes any
+    inputs to one graph and returns all of its outputs.
     """
     loaders = TasksManager._TRANSFORMERS_TASKS_TO_MODEL_LOADERS.get(task.removesuffix(WITH_PAST), ())
     names = (loaders,) if isinstance(loaders, str) else loaders
@@ -90,8 +92,8 @@ def ort_model_class(task: str, architectures: tuple[str, ...]) -> type:
         for candidate in classes:
             own = vars(candidate).get("auto_model_class")  # ORTModelForCustomTasks inherits its
             if getattr(own, "__name__", None) == name:
-                return candidate  # type: ignore[no-any-return]
-    return optimum.onnxruntime.ORTModelForCustomTasks  # type: ignore[no-any-return]
+                return candidate
+    return optimum.onnxruntime.ORTModelForCustomTasks
 
 
 def _knows(auto_class: str, architectures: tuple[str, ...]) -> bool:
@@ -113,8 +115,8 @@ def _require_known(requested: str, task: str) -> None:
 def _of_architectures(architectures: tuple[str, ...], supported: Mapping[str, Any]) -> str | None:
     """The task of the first architecture that has one; of several, one that Optimum supports.
 
-    ``infer_task_from_model`` names the first auto class that lists the architecture, which for some is a task that Optimum
-    does not export (BartForConditionalGeneration: ``fill-mask``).
+    ``infer_task_from_model`` names the first auto class that lists the architecture, which for some is a task that
+    Optimum does not export (BartForConditionalGeneration: ``fill-mask``).
     """
     for name in architectures:
         model_class = getattr(transformers, name, None)

@@ -1,8 +1,10 @@
-"""Store a weight once that the graph reads in two orientations: as an embedding table, and transposed as the output layer.
+"""Store a weight once that the graph reads in two orientations: as an embedding table, and transposed as the output
+layer.
 
-Optimum does this for ``Gather`` and ``MatMul`` (``_deduplicate_gather_matmul`` in ``optimum/onnx/transformations_utils.py``,
-optimum 2.1.0), and only where accelerate is installed. Torch's constant folding has made two initialisers of the one tensor;
-here they are still two views of the same memory, so nothing has to be compared.
+Optimum does this for ``Gather`` and ``MatMul`` (``_deduplicate_gather_matmul`` in
+``optimum/onnx/transformations_utils.py``, optimum 2.1.0), and only where accelerate is installed. Torch's constant
+folding has made two initialisers of the one tensor; here they are still two views of the same memory, so nothing has
+to be compared.
 """
 
 import onnx_ir as ir
@@ -16,9 +18,9 @@ class ShareTransposedWeights(ir.passes.InPlacePass):
     """Replace an initialiser that is the transpose of another by a ``Transpose`` of that one.
 
     1. Both are matrices over the same memory, one with the strides of the other reversed.
-    2. The ``Transpose`` stands in the graph before the first node that reads it and carries that node's own tag: a linear
-       layer transposes its weight before it multiplies, which torch folded and is restored here. ONNX Runtime fuses it
-       into the multiplication, or folds it when it loads the file.
+    2. The ``Transpose`` stands in the graph before the first node that reads it and carries that node's own tag: a
+       linear layer transposes its weight before it multiplies, which torch folded and is restored here. ONNX Runtime
+       fuses it into the multiplication, or folds it when it loads the file.
     3. Readers inside an ``If`` or ``Loop`` body are left alone, and so is their initialiser.
     """
 

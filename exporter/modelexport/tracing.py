@@ -38,7 +38,8 @@ def trace_graph(plan: GraphPlan, hierarchy: Hierarchy, opset: int, emit: Emit) -
             raise
         first_line = (str(error).strip() or "no message").splitlines()[0]
         raise ExportFailedError(
-            f"torch cannot trace {type(plan.model).__name__} to ONNX opset {opset}: {type(error).__name__}: {first_line}. "
+            f"torch cannot trace {type(plan.model).__name__} to ONNX opset {opset}: {type(error).__name__}: "
+            f"{first_line}. "
             "Run with --verbose for the whole story, and please report the model."
         ) from error
     emit(Stage(stage=StageName.PROJECT, detail=f"{len(traced.calls):,} module calls"))

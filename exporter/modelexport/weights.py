@@ -44,7 +44,9 @@ Progress = Callable[[int], None]
 """Called with the number of bytes written since the last call."""
 
 
-def write(model: ir.Model, path: Path, progress: Progress = lambda _: None, limit: int = PROTOBUF_LIMIT) -> list[Written]:
+def write(
+    model: ir.Model, path: Path, progress: Progress = lambda _: None, limit: int = PROTOBUF_LIMIT
+) -> list[Written]:
     """Write ``model`` to ``path``, and to ``<path>_data`` where it would reach ``limit`` bytes.
 
     Args:
@@ -170,7 +172,6 @@ def _chunks(tensor: ir.TensorProtocol) -> Iterator[memoryview]:
         data = memoryview(tensor.tobytes())
     for start in range(0, len(data), _CHUNK):
         yield data[start : start + _CHUNK]
-
 
     return torch.uint8
 

@@ -46,9 +46,7 @@ class _Watcher:
         self.seen: dict[int, tuple[str, str]] = {}
 
     def run(self, command: list[str], environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
-        process = subprocess.Popen(
-            command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
+        process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         thread = threading.Thread(target=self._watch, args=(process,), daemon=True)
         thread.start()
         out, err = process.communicate()
@@ -120,9 +118,7 @@ def test_the_snippet_of_the_body_runs_as_it_stands(
     assert "last_hidden_state" in done.stdout
 
 
-def test_running_it_again_says_unchanged_and_writes_nothing(
-    hub: LocalHub, bot: Path, world: dict[str, object]
-) -> None:
+def test_running_it_again_says_unchanged_and_writes_nothing(hub: LocalHub, bot: Path, world: dict[str, object]) -> None:
     environment = world["environment"]
     assert isinstance(environment, dict)
     hub.clear_journal()
@@ -181,7 +177,8 @@ def test_help_loads_nothing_heavy(bot: Path) -> None:
         "from modelexport_bot.cli import main\n"
         "try: main()\n"
         "except SystemExit as end: assert not end.code\n"
-        "heavy = {{'torch', 'huggingface_hub', 'fastapi', 'dbos', 'github', 'sqlalchemy', 'numpy'}} & set(sys.modules)\n"
+        "heavy = {{'torch', 'huggingface_hub', 'fastapi', 'dbos', 'github', 'sqlalchemy', 'numpy'}} & "
+        "set(sys.modules)\n"
         "assert not heavy, heavy\n"
     )
     python = bot.with_name("python")
@@ -217,7 +214,7 @@ def refused(hub: LocalHub, bot: Path, tmp_path: Path, exporter: Path) -> Iterato
         assert [entry["path"] for entry in hub.journal() if entry["wrote"]] == []
         return str(failure["message"])
 
-    yield check
+    return check
 
 
 def test_an_unknown_repo(refused, owner: str) -> None:  # type: ignore[no-untyped-def]
@@ -269,7 +266,9 @@ def test_corrupt_weights(hub: LocalHub, refused, owner: str, tiny_models: Path, 
 def test_a_repo_with_custom_code(hub: LocalHub, refused, owner: str, tiny_models: Path) -> None:  # type: ignore[no-untyped-def]
     config = {"model_type": "acme", "auto_map": {"AutoConfig": "c.C", "AutoModel": "m.M"}, "architectures": ["Acme"]}
     weights = (tiny_models / "bert" / "model.safetensors").read_bytes()
-    hub.seed_repo("owner/custom", {"config.json": json.dumps(config), "m.py": "1/0", "c.py": "1/0", "model.safetensors": weights})
+    hub.seed_repo(
+        "owner/custom", {"config.json": json.dumps(config), "m.py": "1/0", "c.py": "1/0", "model.safetensors": weights}
+    )
     refused("owner/custom", ErrorCode.CUSTOM_CODE, token=owner)
 
 

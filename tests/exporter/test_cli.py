@@ -1,6 +1,5 @@
 """The console script as people and programs use it: a process with arguments, output and an exit status."""
 
-import json
 import os
 import shutil
 import signal
@@ -28,13 +27,14 @@ def modelexport(*arguments: object, **environment: str) -> subprocess.CompletedP
 @pytest.mark.parametrize("arguments", [["--help"], ["export", "--help"], ["check", "--help"], ["inspect", "--help"]])
 def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
     script = (
-        "import sys; sys.argv[1:] = {!r}\n"
+        f"import sys; sys.argv[1:] = {arguments!r}\n"
         "from modelexport.cli import main\n"
         "try: main()\n"
         "except SystemExit as end: assert not end.code\n"
-        "heavy = {{'torch', 'transformers', 'optimum', 'onnx', 'onnxruntime', 'numpy', 'huggingface_hub'}} & set(sys.modules)\n"
+        "heavy = {'torch', 'transformers', 'optimum', 'onnx', 'onnxruntime', 'numpy', 'huggingface_hub'} & "
+        "set(sys.modules)\n"
         "assert not heavy, heavy\n"
-    ).format(arguments)
+    )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "Usage" in done.stdout

@@ -76,7 +76,8 @@ def test_a_vision_encoder_is_exported_with_its_processor(tmp_path: Path) -> None
 def test_the_folder_holds_what_optimum_needs_and_lists_every_file(bert: Path, exported_bert: Path) -> None:
     names = {path.name for path in exported_bert.iterdir()}
     assert names == {
-        "config.json", "model.onnx", "modelexport.json", "special_tokens_map.json", "tokenizer.json", "tokenizer_config.json",
+        "config.json", "model.onnx", "modelexport.json", "special_tokens_map.json", "tokenizer.json",
+        "tokenizer_config.json",
     }  # fmt: skip
     manifest = Manifest.from_json((exported_bert / "modelexport.json").read_text())
     assert {entry.path for entry in manifest.files} == names - {"modelexport.json"}
@@ -240,7 +241,9 @@ def test_custom_code_is_not_run(broken: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "ran").exists()
 
 
-def test_wrong_numbers_stop_the_export_and_say_where(bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wrong_numbers_stop_the_export_and_say_where(
+    bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A graph that computes something else: the weights of one layer are exchanged on their way to the file."""
     import modelexport.tracing as tracing
 

@@ -54,7 +54,9 @@ def warm() -> Iterator[Warm]:
     assert server.process.wait(timeout=10) == 0
 
 
-def test_a_job_makes_the_same_bytes_as_a_cold_export(warm: Warm, bert: Path, exported_bert: Path, tmp_path: Path) -> None:
+def test_a_job_makes_the_same_bytes_as_a_cold_export(
+    warm: Warm, bert: Path, exported_bert: Path, tmp_path: Path
+) -> None:
     events = warm.run(bert, tmp_path / "out")
     assert events[-1] == Finished(output=str(tmp_path / "out"), manifest="modelexport.json")
     assert [event.stage for event in events if isinstance(event, Stage)] == list(StageName)

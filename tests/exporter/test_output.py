@@ -1,6 +1,5 @@
 """The output folder is complete or absent."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -60,4 +59,4 @@ def test_what_a_killed_process_left_is_removed_by_the_next_one(tmp_path: Path) -
     assert len(list(tmp_path.glob(".out.*.partial"))) == 1
     with staged(tmp_path / "out") as running, staged(tmp_path / "out2"):
         assert [path.name for path in tmp_path.glob(".out.*.partial")] == [running.name]
-    assert sorted(os.listdir(tmp_path)) == ["out", "out2"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "out2"]

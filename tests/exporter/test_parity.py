@@ -26,7 +26,9 @@ def test_the_relative_difference_is_to_the_largest_value() -> None:
 
 
 def test_half_precision_is_compared_without_overflow() -> None:
-    assert difference(np.array([60000.0], np.float16), np.array([-60000.0], np.float16))[0] == pytest.approx(119_968, rel=1e-2)
+    assert difference(np.array([60000.0], np.float16), np.array([-60000.0], np.float16))[0] == pytest.approx(
+        119_968, rel=1e-2
+    )
 
 
 class Doubling:
@@ -49,7 +51,8 @@ def test_the_worst_failure_is_named_with_its_numbers() -> None:
 
 def test_cases_survive_the_way_over_the_disk(tmp_path) -> None:  # type: ignore[no-untyped-def]
     cases = [
-        (f"case {n}", {"past_key_values.0.key": np.full((n, 2), n, np.float32)}, {"a|b": np.arange(n)}) for n in range(12)
+        (f"case {n}", {"past_key_values.0.key": np.full((n, 2), n, np.float32)}, {"a|b": np.arange(n)})
+        for n in range(12)
     ]
     file = ReferenceFile(tmp_path / "cases.npz")
     file.save(cases)

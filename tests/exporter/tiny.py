@@ -30,7 +30,9 @@ def save_text(folder: Path, model_type: str = "bert", auto_class: str = "AutoMod
     """Save a tiny text encoder and its WordPiece tokenizer to ``folder``; returns the model."""
     tokenizer = save_tokenizer(folder)
     sizes = {"dim": 32, "n_layers": 2, "n_heads": 4, "hidden_dim": 37} if model_type == "distilbert" else SMALL
-    return save_model(folder, model_type, auto_class, **{"vocab_size": len(tokenizer), "pad_token_id": 0, **sizes, **config})
+    return save_model(
+        folder, model_type, auto_class, **{"vocab_size": len(tokenizer), "pad_token_id": 0, **sizes, **config}
+    )
 
 
 def save_vit(folder: Path, auto_class: str = "AutoModelForImageClassification", **config: Any) -> PreTrainedModel:

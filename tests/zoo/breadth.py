@@ -1,8 +1,8 @@
 """``make breadth``: every animal of the zoo through ``optimum-cli export onnx`` and through modelexport, side by side.
 
-Both exports are judged alike: by ``modelexport check --against`` for Optimum's, by the gate of the export for ours, which
-is the same code. A case passes when the graphs load in stock Optimum, offline, agree with PyTorch on all inputs, and
-generate the same tokens.
+Both exports are judged alike: by ``modelexport check --against`` for Optimum's, by the gate of the export for ours,
+which is the same code. A case passes when the graphs load in stock Optimum, offline, agree with PyTorch on all
+inputs, and generate the same tokens.
 
     python -m tests.zoo.breadth                     all cases that have no result yet, then the table
     python -m tests.zoo.breadth gpt2 t5             these model types only
@@ -179,7 +179,7 @@ def _child(sender: Any, function: Callable[..., Outcome | None], args: tuple[Any
     os.dup2(nowhere, 2)
     try:
         sender.send(function(*args))
-    except BaseException as error:
+    except BaseException as error:  # noqa: BLE001  any failure is a result here
         frame = traceback.extract_tb(error.__traceback__)[-1]
         where = f"{Path(frame.filename).name}:{frame.lineno}"
         sender.send(Outcome(passed=False, problem=_line(f"{type(error).__name__}: {error} ({where})")))
@@ -234,7 +234,8 @@ def main() -> int:
     count = Counter((row.optimum.passed, row.ours.passed) for row in rows)
     print(f"{len(rows)} cases of {len({row.model_type for row in rows})} model types")
     print(
-        f"optimum-cli passes {count[True, True] + count[True, False]}, modelexport {count[True, True] + count[False, True]}"
+        f"optimum-cli passes {count[True, True] + count[True, False]}, modelexport "
+        f"{count[True, True] + count[False, True]}"
     )
     for problem in problems:
         print(problem)

@@ -21,8 +21,9 @@ CORPUS = (
 def build(animal: Animal, task: str, folder: Path, seed: int = 0) -> Path:
     """Save a model of the animal for ``task`` to ``folder``; returns it.
 
-    Every one-dimensional parameter (norms, biases) is moved away from its initial value, as a graph that left it out would
-    still agree with a fresh model, and weights are made larger, so that greedy tokens win by a margin and do not repeat.
+    Every one-dimensional parameter (norms, biases) is moved away from its initial value, as a graph that left it out
+    would still agree with a fresh model, and weights are made larger, so that greedy tokens win by a margin and do
+    not repeat.
     """
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(seed)

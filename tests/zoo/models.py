@@ -1,6 +1,7 @@
 """The animals of the zoo, as data: model type, tasks, config, and what prepares the inputs.
 
-Sizes are odd where the architecture lets them be, and differ from each other, so that a transposed or swapped axis shows.
+Sizes are odd where the architecture lets them be, and differ from each other, so that a transposed or swapped axis
+shows.
 """
 
 from dataclasses import dataclass, field
@@ -624,7 +625,11 @@ MIXED = (
         tokens="seq2seq",
         image=_PROCESS,
     ),
-    Animal("imagegpt", ("image-classification",), {**GPT2, "vocab_size": 65, "n_positions": 256, "num_labels": 4}),
+    Animal(
+        "imagegpt",
+        ("image-classification",),
+        {**GPT2, "n_embd": 64, "vocab_size": 65, "n_positions": 256, "num_labels": 4},
+    ),
     Animal(
         "layoutlmv3",
         ("feature-extraction", "token-classification"),

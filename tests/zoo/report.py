@@ -8,12 +8,12 @@ if TYPE_CHECKING:
 
 _HEAD = """# Breadth
 
-Every architecture of the zoo (`tests/zoo/models.py`: tiny seeded models with real tokenizers and processors), exported by
-`optimum-cli export onnx` and by modelexport. Written by `make breadth`.
+Every architecture of the zoo (`tests/zoo/models.py`: tiny seeded models with real tokenizers and processors),
+exported by `optimum-cli export onnx` and by modelexport. Written by `make breadth`.
 
-A case passes when stock Optimum loads the folder offline, every graph agrees with PyTorch within 1e-4 on inputs of several
-lengths and batch sizes, and models that generate text produce the same 24 greedy tokens, with the KV cache and without, for
-one prompt and for a padded batch. Both exports are judged by the same code.
+A case passes when stock Optimum loads the folder offline, every graph agrees with PyTorch within 1e-4 on inputs of
+several lengths and batch sizes, and models that generate text produce the same 24 greedy tokens, with the KV cache
+and without, for one prompt and for a padded batch. Both exports are judged by the same code.
 """
 
 
@@ -23,7 +23,10 @@ def markdown(rows: "list[Row]") -> str:
     count = Counter(side for row in rows for side in _sides(row))
     lines = [
         _HEAD,
-        f"{len(rows)} cases of {len(types)} model types: optimum-cli passes {count['optimum']}, modelexport {count['ours']}.",
+        (
+            f"{len(rows)} cases of {len(types)} model types: optimum-cli passes {count['optimum']}, modelexport "
+            f"{count['ours']}."
+        ),
         "",
         "| model type | task | optimum-cli | modelexport | largest difference, theirs | ours | nodes | traced |",
         "|---|---|---|---|---|---|---|---|",

@@ -69,7 +69,7 @@ def _difference(
 ) -> tuple[dict[str, tuple[int, ...]], dict[str, tuple[int, ...]]]:
     """Names that only the model has, and names that only the checkpoint has, with shapes."""
     expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    renaming = model._get_key_renaming_mapping(list(checkpoint.tensors), dict(mapping))  # noqa: SLF001 - no public one
+    renaming = model._get_key_renaming_mapping(list(checkpoint.tensors), dict(mapping))
     found = {renaming[name]: info.shape for name, info in checkpoint.tensors.items()}
     missing = {name: shape for name, shape in expected.items() if name not in found}
     unknown = {name: shape for name, shape in found.items() if name not in expected}

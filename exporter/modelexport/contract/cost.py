@@ -1,6 +1,7 @@
 """What an export costs, before it is paid: peak memory and disk, from the size of the weights alone.
 
-Both sides ask: the bot before it downloads (the Hub lists the sizes), the exporter before it loads (it reads the headers).
+Both sides ask: the bot before it downloads (the Hub lists the sizes), the exporter before it loads (it reads the
+headers).
 """
 
 import os

@@ -385,7 +385,5 @@ class CancelledError(ModelExportError):
     exit_status = 130
 
 
-ERRORS: dict[ErrorCode, type[ModelExportError]] = {
-    error.code: error for error in ModelExportError.__subclasses__()
-}
+ERRORS: dict[ErrorCode, type[ModelExportError]] = {error.code: error for error in ModelExportError.__subclasses__()}
 """The class of every code: how the bot raises again what the exporter's ``failed`` event reports."""

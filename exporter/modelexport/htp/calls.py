@@ -30,8 +30,8 @@ class Call:
         parent: the call in which it ran; None for the outermost.
         own: nodes tagged with this very call.
         nodes: those and the nodes of all calls below, in graph order.
-        entering, leaving: values that cross the boundary, in the order in which the graph computes them; those that leave
-            an outermost call in the order in which the graph returns them.
+        entering, leaving: values that cross the boundary, in the order in which the graph computes them; those that
+            leave an outermost call in the order in which the graph returns them.
         children: calls made by this one, in execution order.
     """
 

@@ -1,1 +1,3 @@
-"""What we do differently from Optimum, one idea a file: each says which release does what wrong, and how one sees it."""
+"""What we do differently from Optimum, one idea a file: each says which release does what wrong, and how one sees
+it.
+"""

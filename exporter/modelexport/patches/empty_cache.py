@@ -1,15 +1,16 @@
 """Let a graph accept the empty KV cache that Optimum makes for the first call, whatever heads it has.
 
 optimum-onnx 0.1.0: ``ORTModelForCausalLM`` and ``ORTDecoderForSeq2Seq`` start from zeros of shape ``[batch, heads, 0,
-hidden size / heads]``, by tables of model types. Where the model has another head size (Qwen3, Gemma 2, FLAN-T5 small) or
-fewer key-value heads than the table thinks (OLMo 2, Phi-3), ONNX Runtime refuses the very first call: ``Got invalid
-dimensions for input: past_key_values.0.key``. No call could ever be made with such a graph.
+hidden size / heads]``, by tables of model types. Where the model has another head size (Qwen3, Gemma 2, FLAN-T5
+small) or fewer key-value heads than the table thinks (OLMo 2, Phi-3), ONNX Runtime refuses the very first call: ``Got
+invalid dimensions for input: past_key_values.0.key``. No call could ever be made with such a graph.
 
 An empty tensor holds no number, so its shape is ours to choose:
 
 1. An axis on which the empty cache differs from the model's becomes dynamic in the graph's input.
-2. A decoder-only model is traced with a ``Reshape`` of the cache to its own heads and head size, where the attention reads
-   it. For a real cache this changes nothing and costs nothing. (In a merged decoder the first call reads no cache.)
+2. A decoder-only model is traced with a ``Reshape`` of the cache to its own heads and head size, where the attention
+   reads it. For a real cache this changes nothing and costs nothing. (In a merged decoder the first call reads no
+   cache.)
 3. Inputs whose shape is what Optimum expects stay as they are.
 """
 
@@ -48,7 +49,9 @@ class EmptyCache:
 
 
 def of_optimum(config: PretrainedConfig, *, causal: bool) -> EmptyCache:
-    """The empty cache that Optimum makes for a model of ``config``: asked of its class, on a graph that does nothing."""
+    """The empty cache that Optimum makes for a model of ``config``: asked of its class, on a graph that does
+    nothing.
+    """
     config = copy.deepcopy(config)
     session = onnxruntime.InferenceSession(_graph_with_cache(), providers=["CPUExecutionProvider"])
     session._model_path = "probe.onnx"  # where Optimum's constructors look for the folder
@@ -76,7 +79,9 @@ def _graph_with_cache() -> bytes:
 
 
 class _Reshape(torch.autograd.Function):
-    """The identity in PyTorch; in ONNX a ``Reshape`` of ``[batch, any, length, any]`` to the model's heads and head size."""
+    """The identity in PyTorch; in ONNX a ``Reshape`` of ``[batch, any, length, any]`` to the model's heads and head
+    size.
+    """
 
     @staticmethod
     def forward(_: Any, cache: torch.Tensor, heads: int, size: int) -> torch.Tensor:  # noqa: ARG004

@@ -1,8 +1,8 @@
 """ImageGPT without a cache.
 
-transformers 4.57: ``ImageGPTModel.forward`` adds a cache length of None to the positions when it is called without a cache
-and without positions, which is how a graph without cache is traced: ``unsupported operand type(s) for +: 'Tensor' and
-'NoneType'``. The positions of a sequence without past are 0, 1, 2, ...
+transformers 4.57: ``ImageGPTModel.forward`` adds a cache length of None to the positions when it is called without a
+cache and without positions, which is how a graph without cache is traced: ``unsupported operand type(s) for +:
+'Tensor' and 'NoneType'``. The positions of a sequence without past are 0, 1, 2, ...
 """
 
 import functools

@@ -1,14 +1,16 @@
 """Longformer's sliding window in operations that ONNX has, for any length.
 
 transformers 4.57 cuts the sequence into overlapping chunks with ``as_strided`` or, for ONNX, in a Python loop over the
-chunks; and it looks whether there are global tokens at all. Both freeze what the traced input was like: a graph traced with
-16 tokens runs with 16 tokens. Optimum's dummy input has no global token and, where the window divides 16, no padding.
+chunks; and it looks whether there are global tokens at all. Both freeze what the traced input was like: a graph
+traced with 16 tokens runs with 16 tokens. Optimum's dummy input has no global token and, where the window divides 16,
+no padding.
 
 :func:`_attend` computes the same attention (Beltagy et al. 2020, https://arxiv.org/abs/2004.05150, section 3.1):
 
-1. Every block of ``w`` queries sees three blocks of keys, its own and its neighbours, under a band of ``w`` to each side.
-2. Every query sees the global tokens, gathered to the front of an axis as long as the batch's longest list of them; their
-   keys are left out of the window.
+1. Every block of ``w`` queries sees three blocks of keys, its own and its neighbours, under a band of ``w`` to each
+side.
+2. Every query sees the global tokens, gathered to the front of an axis as long as the batch's longest list of them;
+   their keys are left out of the window.
 3. Global tokens attend to everything, by projections of their own, and replace their row of the result.
 """
 

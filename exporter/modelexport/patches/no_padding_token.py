@@ -1,8 +1,9 @@
 """Trace and compare with one row where the model cannot take more.
 
-transformers 4.57: decoders with a classifier head (Llama, MPT, GPT-2) take the last token of each row that is no padding,
-and refuse batches when the config names no padding token: ``Cannot handle batch sizes > 1 if no padding token is defined``.
-Optimum's dummy inputs have two rows. Traced with one row, the graph takes the last token of each row of any batch.
+transformers 4.57: decoders with a classifier head (Llama, MPT, GPT-2) take the last token of each row that is no
+padding, and refuse batches when the config names no padding token: ``Cannot handle batch sizes > 1 if no padding
+token is defined``. Optimum's dummy inputs have two rows. Traced with one row, the graph takes the last token of each
+row of any batch.
 """
 
 import inspect

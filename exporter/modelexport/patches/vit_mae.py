@@ -1,8 +1,9 @@
 """ViT-MAE: the noise that chooses the patches is an input.
 
-transformers 4.57: ``ViTMAEModel`` embeds a random part of the image, anew in every call, unless it is given the noise that
-it sorts the patches by. Optimum traces it without, so the graph draws random numbers and no two runs agree, with PyTorch
-or with each other. With ``noise`` among its inputs, as in ``ViTMAEModel.forward``, the graph is a function of its inputs.
+transformers 4.57: ``ViTMAEModel`` embeds a random part of the image, anew in every call, unless it is given the noise
+that it sorts the patches by. Optimum traces it without, so the graph draws random numbers and no two runs agree, with
+PyTorch or with each other. With ``noise`` among its inputs, as in ``ViTMAEModel.forward``, the graph is a function of
+its inputs.
 """
 
 from typing import Any
