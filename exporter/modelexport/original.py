@@ -61,7 +61,8 @@ def load(checkpoint: Checkpoint, task: str, folder: Path, scratch: Path) -> Orig
     loaded = load_model(prepared, checkpoint, task, torch.float32)
     settings = CacheSettings(loaded.model)
     makers = preprocessors.load(prepared.folder)
-    plans = plan(loaded.model, task, list(makers))
+    variant = "split" if (folder / "vision_encoder.onnx").is_file() else None  # SAM as optimum-cli exports it
+    plans = plan(loaded.model, task, list(makers), variant)
     stems = {graph.name: _stem(folder, graph.name) for graph in plans}
     published: dict[str, dict[str, tuple[object, ...]]] = {}
     interfaces = {}

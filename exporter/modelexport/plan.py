@@ -27,6 +27,9 @@ ENCODER, DECODER, DECODER_WITH_PAST = "encoder_model", "decoder_model", "decoder
 DECODER_MERGED = "decoder_model_merged"
 """Names of the graphs of an encoder-decoder (``optimum/exporters/onnx/constants.py``)."""
 
+_VARIANTS = {"sam": "monolith"}
+"""Where Optimum's default layout is several files that none of its classes loads together."""
+
 _FLOAT_NAMES = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16"}
 
 
@@ -87,10 +90,18 @@ class GraphPlan:
             yield
 
 
-def plan(model: PreTrainedModel, task: str, preprocessors: Sequence[Any] = ()) -> list[GraphPlan]:
+def plan(
+    model: PreTrainedModel, task: str, preprocessors: Sequence[Any] = (), variant: str | None = None
+) -> list[GraphPlan]:
     """The graphs that Optimum would export ``model`` as.
 
     Also brings the model into the state that the export of ``task`` needs (``use_cache``, ``return_dict``).
+
+    Args:
+        model: in eval mode.
+        task: Optimum's name of it.
+        preprocessors: tokenizer and processors, which some configs read sizes from.
+        variant: one of the layouts that Optimum has for the architecture; None: the one that its classes can load.
 
     Raises:
         UnsupportedArchitectureError: Optimum has no such export, or needs a newer library for it.
@@ -106,7 +117,7 @@ def plan(model: PreTrainedModel, task: str, preprocessors: Sequence[Any] = ()) -
             monolith=False,
             custom_onnx_configs={},
             custom_architecture=False,
-            _variant="default",
+            _variant=variant or _VARIANTS.get(model.config.model_type, "default"),
             library_name="transformers",
             float_dtype=_FLOAT_NAMES[model.dtype],
             preprocessors=list(preprocessors),

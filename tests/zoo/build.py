@@ -28,7 +28,7 @@ def build(animal: Animal, task: str, folder: Path, seed: int = 0) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(seed)
     model = _model(animal, task)
-    _perturb(model)
+    _perturb(model, animal.gain)
     model.eval().save_pretrained(folder)
     parts = []
     for made in (animal.image, animal.audio):
@@ -66,15 +66,15 @@ def _config(animal: Animal) -> PretrainedConfig:
     return config
 
 
-def _perturb(model: PreTrainedModel) -> None:
+def _perturb(model: PreTrainedModel, gain: float) -> None:
     with torch.no_grad():
         for parameter in model.parameters():
             if not parameter.is_floating_point():
                 continue
             if parameter.dim() == 1:
                 parameter.add_(torch.randn_like(parameter) * 0.1)
-            elif parameter.std() < 0.05:
-                parameter.mul_(4)
+            elif parameter.std() < 0.0125 * gain:
+                parameter.mul_(gain)
 
 
 def tokenizer(kind: str) -> PreTrainedTokenizerFast:

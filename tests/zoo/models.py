@@ -26,6 +26,7 @@ class Animal:
         tokens: kind of tokenizer; None for a model that reads no text.
         image: class and keyword arguments of the image processor.
         audio: class and keyword arguments of the feature extractor.
+        gain: what small initial weights are multiplied with; detectors that rank their candidates need more, or all tie.
         processor: class that joins image processor and tokenizer, where the repo needs to name it.
     """
 
@@ -36,6 +37,7 @@ class Animal:
     image: tuple[str, Sizes] | None = None
     audio: tuple[str, Sizes] | None = None
     processor: str | None = None
+    gain: float = 4.0
 
 
 # --- text encoders ---------------------------------------------------------------------------------------------------
@@ -341,12 +343,16 @@ _SWIN: Sizes = {
 
 
 def _image(
-    model_type: str, tasks: tuple[Task, ...] = CLASSIFY_IMAGE, base: Sizes | None = None, **config: Any
+    model_type: str,
+    tasks: tuple[Task, ...] = CLASSIFY_IMAGE,
+    base: Sizes | None = None,
+    gain: float = 4.0,
+    **config: Any,
 ) -> Animal:
     sizes = {**(VIT if base is None else base), **config}
     side = sizes.get("image_size", 64)
     size = {"height": side, "width": side} if isinstance(side, int) else {"height": side[0], "width": side[1]}
-    return Animal(model_type, tasks, sizes, image=("ViTImageProcessor", {"size": size}))
+    return Animal(model_type, tasks, sizes, image=("ViTImageProcessor", {"size": size}), gain=gain)
 
 
 IMAGES = (
@@ -444,8 +450,8 @@ IMAGES = (
         "regnet", base={"embedding_size": 8, "hidden_sizes": [8, 16, 24, 32], "depths": [1, 1, 2, 1], "groups_width": 4}
     ),
     _image("resnet", base={k: v for k, v in _RESNET.items() if k != "model_type"}),
-    _image("rt_detr", ("object-detection",), _RT_DETR),
-    _image("rt_detr_v2", ("object-detection",), {**_RT_DETR, "backbone_config": {**_RT_DETR["backbone_config"]}}),
+    _image("rt_detr", ("object-detection",), _RT_DETR, gain=8.0),
+    _image("rt_detr_v2", ("object-detection",), _RT_DETR, gain=8.0),
     _image(
         "segformer",
         (*CLASSIFY_IMAGE, "semantic-segmentation"),

@@ -5,12 +5,13 @@ from collections.abc import Callable, Mapping
 from optimum.exporters.onnx.base import OnnxConfig
 from transformers import PreTrainedModel
 
-from modelexport.patches import imagegpt, longformer, metaclip_2, vit_mae
+from modelexport.patches import decision_transformer, imagegpt, longformer, metaclip_2, vit_mae
 
 Adapter = Callable[[PreTrainedModel, OnnxConfig], None]
 """Changes a loaded model or its export config, in place."""
 
 ADAPTERS: Mapping[str, Adapter] = {
+    "decision_transformer": decision_transformer.adapt,
     "imagegpt": imagegpt.adapt,
     "longformer": longformer.adapt,
     "metaclip_2": metaclip_2.adapt,
