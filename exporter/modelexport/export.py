@@ -9,7 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from modelexport import bridge, checkpoint, isolation, model_card, output, task
-from modelexport.bundle import bundle
+from modelexport.bundle import bundle, verify
 from modelexport.check import Checked, check
 from modelexport.checkpoint import Checkpoint
 from modelexport.contract.cost import estimate, memory_limit, require_fits
@@ -97,11 +97,20 @@ def _export(read: Checkpoint, folder: Path, scratch: Path, options: Options, ori
     emit(Stage(stage=StageName.BUNDLE))
     bundled = bundle(read, prepared, folder)
     atol = options.atol if options.atol is not None else TOLERANCE[converted.dtype]
-    with isolation.Part(check, folder, converted.references, model_class, atol) as checking:
+    with (
+        isolation.Part(_verify, prepared.folder, folder) as verifying,
+        isolation.Part(check, folder, converted.references, model_class, atol) as checking,
+    ):
         read.weight_digests()  # reads all weights once more, on a core that has nothing else to do
+        verifying.result(emit)
         checked = checking.result(emit)
     notes = (*prepared.notes, *converted.notes, *bundled.notes, *checked.notes)
     return _manifest(read, folder, options, origin, chosen, converted, checked, notes)
+
+
+def _verify(source: Path, out: Path, _: Emit) -> None:
+    """In a process of its own: tokenizers start threads, and a process with threads must not be forked."""
+    verify(source, out)
 
 
 def _manifest(

@@ -19,6 +19,7 @@ from modelexport.contract.errors import (
     ConfigMissingError,
     CustomCodeError,
     DiskFullError,
+    FolderInvalidError,
     ModelExportError,
     OutputExistsError,
     ParityFailedError,
@@ -276,3 +277,24 @@ def test_a_full_disk_is_said_and_leaves_nothing(bert: Path, tmp_path: Path) -> N
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_tokenizer_that_was_changed_on_the_way_is_noticed(
+    bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import modelexport.export as story
+
+    bundle = story.bundle
+
+    def sabotage(*args: object) -> object:
+        result = bundle(*args)
+        path = args[2] / "tokenizer.json"
+        path.write_text(
+            path.read_text()
+            .replace('"lowercase":true', '"lowercase":false')
+            .replace('"lowercase": true', '"lowercase": false')
+        )
+        return result
+
+    monkeypatch.setattr(story, "bundle", sabotage)
+    assert "bundle gives another result" in refused(bert, tmp_path / "out", FolderInvalidError)
