@@ -160,7 +160,7 @@ def _describe(model: ir.Model, file: str, hierarchy: Hierarchy) -> Graph:
         modules=tuple(
             ModuleNode(path=info.path, type=info.type, nodes=owners[info.path])
             for info in hierarchy
-            if info.path in owners
+            if info.path in owners or any(path.startswith(f"{info.path}.") for path in owners)
         ),
     )
 
