@@ -1,0 +1,196 @@
+"""A dozen animals of the zoo through the whole export; ``make breadth`` takes all of them, beside optimum-cli."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import optimum.onnxruntime
+import pytest
+import torch
+from optimum.exporters.onnx import main_export
+
+from modelexport import generation, task as tasks
+from modelexport.check_folder import check_folder
+from modelexport.contract.errors import (
+    ExportFailedError,
+    ParityFailedError,
+    UnsupportedArchitectureError,
+    UnsupportedLibraryError,
+)
+from modelexport.contract.manifest import Manifest, Options
+from modelexport.export import Origin, export
+from modelexport.generation import Prompt
+from tests.zoo.build import build
+from tests.zoo.models import find
+
+PAST = "text-generation-with-past"
+SEQ2SEQ = "text2text-generation-with-past"
+MERGED = ("decoder_model_merged.onnx", "encoder_model.onnx")
+
+
+def run(folder: Path, out: Path, task: str | None) -> Manifest:
+    return export(folder, out, Options(task=task), origin=Origin(), overwrite=False, emit=lambda _: None)
+
+
+@pytest.fixture(scope="session")
+def gpt2(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Manifest]:
+    """Model folder, exported folder and manifest of a tiny GPT-2 with its cache. Read only."""
+    folder = tmp_path_factory.mktemp("gpt2")
+    model = build(find("gpt2"), PAST, folder / "model")
+    return model, folder / "out", run(model, folder / "out", PAST)
+
+
+@pytest.fixture(scope="session")
+def bart(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Manifest]:
+    """The same for a tiny BART."""
+    folder = tmp_path_factory.mktemp("bart")
+    model = build(find("bart"), SEQ2SEQ, folder / "model")
+    return model, folder / "out", run(model, folder / "out", None)
+
+
+@pytest.mark.parametrize(
+    ("model_type", "task", "model_class", "files"),
+    [
+        ("qwen3", PAST, "ORTModelForCausalLM", ("model.onnx",)),
+        ("mt5", SEQ2SEQ, "ORTModelForSeq2SeqLM", MERGED),
+        ("whisper", "automatic-speech-recognition-with-past", "ORTModelForSpeechSeq2Seq", MERGED),
+        ("vision-encoder-decoder", "image-to-text-with-past", "ORTModelForVision2Seq", MERGED),
+        ("wav2vec2", "automatic-speech-recognition", "ORTModelForCTC", ("model.onnx",)),
+        ("clip", "zero-shot-image-classification", "ORTModelForZeroShotImageClassification", ("model.onnx",)),
+        ("segformer", "semantic-segmentation", "ORTModelForSemanticSegmentation", ("model.onnx",)),
+        ("detr", "object-detection", "ORTModelForCustomTasks", ("model.onnx",)),
+        ("layoutlm", "token-classification", "ORTModelForCustomTasks", ("model.onnx",)),
+        ("longformer", "feature-extraction", "ORTModelForCustomTasks", ("model.onnx",)),
+        ("mpt", "text-classification", "ORTModelForSequenceClassification", ("model.onnx",)),
+        ("deberta-v2", "fill-mask", "ORTModelForMaskedLM", ("model.onnx",)),
+    ],
+)
+def test_an_architecture_is_exported_tagged_and_right(
+    tmp_path: Path, model_type: str, task: str, model_class: str, files: tuple[str, ...]
+) -> None:
+    model = build(find(model_type), task, tmp_path / "model")
+    manifest = run(model, tmp_path / "out", task)
+    assert manifest.optimum.model_class == model_class
+    assert manifest.optimum.files == files == tuple(sorted(path.name for path in (tmp_path / "out").glob("*.onnx")))
+    nodes = sum(graph.nodes for graph in manifest.graphs)
+    traced = sum(graph.traced for graph in manifest.graphs)
+    assert traced + sum(graph.inferred for graph in manifest.graphs) == nodes
+    assert traced >= 0.99 * nodes
+    assert all(result.passed for result in manifest.parity)
+
+
+@pytest.mark.parametrize("exported", ["gpt2", "bart"])
+def test_text_is_generated_with_and_without_cache_alone_and_in_a_padded_batch(
+    exported: str, request: pytest.FixtureRequest
+) -> None:
+    _, _, manifest = request.getfixturevalue(exported)
+    generated = [result for result in manifest.parity if result.output == "tokens"]
+    assert len(generated) == 4
+    assert sum("without cache" in result.case for result in generated) == 2
+    assert sum("padded" in result.case for result in generated) == 2
+    assert all(int(result.case.split()[-2]) >= 20 for result in generated), "ties cut the comparison short"
+
+
+def test_the_merged_decoder_has_the_interface_of_optimums_own(bart: tuple[Path, Path, Manifest], tmp_path: Path) -> None:
+    model, ours, _ = bart
+    main_export(str(model), output=tmp_path / "optimum", task=SEQ2SEQ, local_files_only=True, do_validation=False)
+    for name in MERGED:
+        graphs = [onnx.load(folder / name).graph for folder in (ours, tmp_path / "optimum")]
+        assert [value.name for value in graphs[0].input] == [value.name for value in graphs[1].input]
+        assert [value.name for value in graphs[0].output] == [value.name for value in graphs[1].output]
+
+
+def test_a_weight_of_both_branches_and_a_tied_one_are_stored_once(bart: tuple[Path, Path, Manifest]) -> None:
+    _, out, _ = bart
+    initializers = onnx.load(out / "decoder_model_merged.onnx").graph.initializer
+    vocabulary = [tensor.name for tensor in initializers if sorted(tensor.dims) == [32, 300]]
+    assert len(vocabulary) == 1, vocabulary
+    names = [tensor.name for tensor in initializers]
+    assert names.count("model.decoder.layers.0.self_attn.q_proj.weight.transposed") == 1
+
+
+def test_two_exports_of_an_encoder_decoder_are_byte_identical(bart: tuple[Path, Path, Manifest], tmp_path: Path) -> None:
+    model, out, _ = bart
+    run(model, tmp_path / "again", None)
+    for path in out.iterdir():
+        assert path.read_bytes() == (tmp_path / "again" / path.name).read_bytes(), path.name
+
+
+def test_check_compares_a_folder_that_optimum_exported(bart: tuple[Path, Path, Manifest], tmp_path: Path) -> None:
+    model, _, _ = bart
+    main_export(str(model), output=tmp_path / "optimum", task=SEQ2SEQ, local_files_only=True, do_validation=False)
+    findings = check_folder(tmp_path / "optimum", task=None, against=str(model), atol=None)
+    assert findings.compared is not None
+    assert {"encoder_model.onnx", "decoder_model_merged.onnx"} == {result.graph for result in findings.compared.parity}
+
+
+def test_another_token_is_a_failure_unless_pytorch_was_undecided(gpt2: tuple[Path, Path, Manifest]) -> None:
+    _, out, _ = gpt2
+    model = optimum.onnxruntime.ORTModelForCausalLM.from_pretrained(out, local_files_only=True)
+    inputs = {"input_ids": np.array([[1, 9, 7]]), "attention_mask": np.ones((1, 3), np.int64)}
+    options = {"do_sample": False, "max_new_tokens": 6, "min_new_tokens": 6, "output_logits": True}
+    made = model.generate(
+        **{name: torch.from_numpy(value) for name, value in inputs.items()}, **options, return_dict_in_generate=True
+    )
+    tokens = made.sequences[:, 3:].numpy().copy()
+    tokens[0, 4] += 1
+    margins = np.full(tokens.shape, 0.5)
+    prompt = Prompt("p", inputs, tokens, margins, made.logits[0].numpy())
+    result, difference = generation.compare(model, prompt, "model.onnx", 1e-4, use_cache=True)
+    assert (result.passed, result.max_abs, difference) == (False, 1.0, 0.0)
+    with pytest.raises(ParityFailedError, match="different texts"):
+        generation.require([result])
+    margins[0, 4] = 1e-5
+    result, _ = generation.compare(model, prompt, "model.onnx", 1e-4, use_cache=True)
+    assert result.passed
+    assert "4 steps" in result.case
+
+
+def test_a_model_without_cache_says_how_to_load_it(tmp_path: Path) -> None:
+    model = build(find("llama"), "text-generation", tmp_path / "model")
+    manifest = run(model, tmp_path / "out", "text-generation")
+    assert any("use_cache=False" in note for note in manifest.notes)
+
+
+def test_falcon_with_several_key_value_heads_is_exported(tmp_path: Path) -> None:
+    """Optimum's dummy cache has one head for it, and the trace fails."""
+    animal = find("falcon")
+    animal.config.update(new_decoder_architecture=True, num_kv_heads=2)
+    try:
+        model = build(animal, PAST, tmp_path / "model")
+    finally:
+        animal.config.update(new_decoder_architecture=False, num_kv_heads=4)
+    with pytest.raises(RuntimeError, match="Sizes of tensors"):
+        main_export(str(model), output=tmp_path / "optimum", task=PAST, local_files_only=True, do_validation=False)
+    assert run(model, tmp_path / "out", PAST).optimum.model_class == "ORTModelForCausalLM"
+
+
+def test_what_optimum_cannot_run_is_refused_before_the_weights_are_read() -> None:
+    with pytest.raises(UnsupportedArchitectureError, match="no class that runs them"):
+        tasks.resolve("vits", ("VitsModel",), requested="text-to-audio", pipeline_tag=None)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("model_index.json", {"_class_name": "StableDiffusionPipeline"}),
+        ("config.json", {"architecture": "resnet18", "num_features": 512, "pretrained_cfg": {"tag": "a1_in1k"}}),
+    ],
+)
+def test_other_libraries_are_refused_by_name(tmp_path: Path, name: str, content: dict[str, object]) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / name).write_text(json.dumps(content))
+    with pytest.raises(UnsupportedLibraryError, match="diffusers|timm"):
+        run(tmp_path / "model", tmp_path / "out", None)
+
+
+def test_a_model_that_torch_cannot_trace_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = build(find("vit"), "image-classification", tmp_path / "model")
+
+    def untraceable(*_: object, **__: object) -> object:
+        raise RuntimeError("aten::nothing")
+
+    monkeypatch.setattr("modelexport.tracing.trace", untraceable)
+    with pytest.raises(ExportFailedError, match="ViTForImageClassification"):
+        run(model, tmp_path / "out", "image-classification")
