@@ -97,6 +97,8 @@ class RepoAt:
     files: Mapping[str, HubFile]
     card: Mapping[str, Any] = field(default_factory=dict)
     gated: bool = False
+    parameters: Mapping[str, int] = field(default_factory=dict)
+    """How many parameters its safetensors files hold, by dtype (``F32``); empty where the Hub does not say."""
 
 
 @dataclass(frozen=True)
@@ -222,7 +224,9 @@ class Hub:
             for sibling in info.siblings or []
         ]
         card: dict[str, Any] = dict(vars(info.card_data)) if info.card_data else {}
-        return RepoAt(info.id, info.sha or "", {file.path: file for file in files}, card, bool(info.gated))
+        parameters = dict(info.safetensors.parameters) if info.safetensors else {}
+        listed = {file.path: file for file in files}
+        return RepoAt(info.id, info.sha or "", listed, card, bool(info.gated), parameters)
 
     def download(self, repo: str, path: str, sha: str, *, again: bool = False) -> Path:
         """One file of one commit, in the local cache. ``again``: what the cache holds is wrong."""

@@ -13,13 +13,16 @@ What does not fit the schema is reported, once, and nothing is guessed from it.
 """
 
 import fnmatch
+import shutil
 from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
 from typing import Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, ValidationError
 
-from modelexport.contract import Options
+from modelexport.contract import Options, estimate, memory_limit, require_fits
 from modelexport.contract.errors import OptionsInvalidError, TooLargeError
 from modelexport_bot import inputs
 from modelexport_bot.hub import RepoAt
@@ -27,6 +30,8 @@ from modelexport_bot.settings import Limits, Overrides
 
 OPTIONS_FILE = ".modelexport.yaml"
 CARD_KEY = "modelexport"
+
+_BYTES = {"I64": 8, "U64": 8}  # of one parameter; the others have four when they are exported, or fewer
 
 
 class RepoOptions(BaseModel):
@@ -100,6 +105,36 @@ def not_ours_to_touch(repo: str, limits: Limits) -> str | None:
     if limits.allow and listed(limits.allow) is None:
         return "The operator's allow list does not have it."
     return None
+
+
+def exported_size(repo: RepoAt, options: Options) -> int:
+    """Bytes that the weights have when they are exported, as far as the Hub's listing tells.
+
+    It counts the parameters of safetensors files by dtype. Of other files the dtype is not known from outside; they are
+    taken to be as large as their export. The exporter, which reads their headers, asks again.
+    """
+    files = inputs.weights(repo.files)
+    if options.dtype == "source" or not (repo.parameters and any(f.path.endswith(".safetensors") for f in files)):
+        return sum(file.size for file in files)
+    counted = sum(_BYTES.get(dtype, 4) * count for dtype, count in repo.parameters.items())
+    return counted + sum(file.size for file in files if "/" in file.path)
+
+
+def must_fit(repo: RepoAt, options: Options, max_memory: int | None, cache: Path) -> None:
+    """Raises TooLargeError, before anything is downloaded, for what could not be exported here.
+
+    Args:
+        max_memory: the operator's limit; what the machine and the container have counts as well.
+        cache: on the disk that the download and the export go to.
+    """
+    cost = estimate(exported_size(repo, options))
+    download = sum(file.size for file in inputs.snapshot(repo.files))
+    require_fits(replace(cost, disk=cost.disk + download), memory_limit(max_memory), _free(cache), repo.id)
+
+
+def _free(folder: Path) -> int:
+    """Bytes free where a folder is, or will be."""
+    return shutil.disk_usage(next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())).free
 
 
 def must_not_be_too_large(repo: RepoAt, limits: Limits) -> None:

@@ -60,7 +60,7 @@ def resolve(hub: Hub, repo: str, settings: Settings) -> Plan:
         RepoEmptyError: the repo holds no weights.
         OptedOutError: the repo's owner does not want us.
         RepoOptionsInvalidError: the repo's options cannot be understood.
-        TooLargeError: the weights pass the operator's limit.
+        TooLargeError: the weights pass the operator's limit, or cannot be exported on this machine.
     """
     if reason := policy.not_ours_to_touch(repo, settings.limits):
         return _kept_out(repo, reason)
@@ -84,6 +84,8 @@ def resolve(hub: Hub, repo: str, settings: Settings) -> Plan:
         spent := Ledger(settings.cache / "ledger.jsonl").exhausted(main.id, settings.limits)
     ):
         decided = Decision(Action.NOTHING, Outcome.SKIPPED, spent)
+    if decided.needs_export:
+        policy.must_fit(source, options, settings.max_memory, settings.cache)
     plan = Plan(main.id, source.sha, tuple(inputs.snapshot(source.files)), options, wanted, decided)
     return replace(plan, warnings=tuple(_warnings(hub, plan, asked_for=repo)))
 

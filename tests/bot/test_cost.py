@@ -1,5 +1,7 @@
 """What an export costs is known before it is paid."""
 
+import json
+import struct
 from pathlib import Path
 
 import pytest
@@ -7,6 +9,8 @@ import pytest
 from modelexport.contract import Cost, estimate, memory_limit, parse_size, require_fits
 from modelexport.contract import cost as module
 from modelexport.contract.errors import TooLargeError, UsageError
+from modelexport_bot import policy
+from tests.bot.world import CONFIG, World
 
 
 def test_the_estimate_is_a_straight_line_above_the_size_of_the_weights() -> None:
@@ -47,3 +51,69 @@ def test_sizes_are_read_as_people_write_them(text: str, expected: int) -> None:
 def test_what_is_no_size_is_refused(text: str) -> None:
     with pytest.raises(UsageError):
         parse_size(text)
+
+
+# --- before the download ---------------------------------------------------------------------------------------------
+
+
+def safetensors(dtype: str, width: int, parameters: int) -> bytes:
+    """A file with one tensor of zeros."""
+    tensor = {"dtype": dtype, "shape": [parameters], "data_offsets": [0, width * parameters]}
+    header = json.dumps({"weight": tensor}).encode()
+    return struct.pack("<Q", len(header)) + header + bytes(width * parameters)
+
+
+def limit_for(exported: int) -> int:
+    """The memory that exactly fits an export of so many bytes."""
+    return estimate(exported).memory
+
+
+def assert_nothing_was_downloaded(world: World) -> None:
+    routes = {entry["route"] for entry in world.hub.journal() if entry["repo"] == world.repo}
+    assert "repo_info" in routes
+    assert not [route for route in routes if route and "resolve" in route]
+    assert world.writes() == []
+
+
+@pytest.mark.parametrize(("dtype", "width"), [("F32", 4), ("F16", 2), ("BF16", 2)])
+def test_what_does_not_fit_is_refused_before_anything_is_downloaded(world: World, dtype: str, width: int) -> None:
+    world.hub.push(world.repo, {"model.safetensors": safetensors(dtype, width, 1_000_000)}, message="New weights")
+    world.hub.clear_journal()
+    with pytest.raises(TooLargeError, match=f"{world.repo} takes about 0.7 GB of memory"):
+        world.run(max_memory=limit_for(4_000_000) - 1)
+    assert_nothing_was_downloaded(world)
+    assert world.run(max_memory=limit_for(4_000_000)).outcome == "created"
+
+
+def test_half_precision_that_is_kept_costs_half(world: World) -> None:
+    card = "---\nmodelexport:\n  dtype: source\n---\n"
+    weights = safetensors("F16", 2, 1_000_000)
+    world.hub.push(world.repo, {"model.safetensors": weights, "README.md": card}, message="New weights")
+    with pytest.raises(TooLargeError):
+        world.run(max_memory=limit_for(len(weights)) - 1)
+    assert world.run(max_memory=limit_for(len(weights))).outcome == "created"
+
+
+def test_without_a_listing_of_dtypes_the_size_of_the_files_counts(world: World) -> None:
+    size = len(world.hub.files(world.repo)["model.safetensors"])
+    with pytest.raises(TooLargeError):
+        world.run(max_memory=limit_for(size) - 1)
+    assert world.run(max_memory=limit_for(size)).outcome == "created"
+
+
+def test_the_download_needs_disk_as_well(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    size = len(world.hub.files(world.repo)["model.safetensors"])
+    needed = estimate(size).disk + size + len(CONFIG) + len(b"# A model\n")
+
+    monkeypatch.setattr(policy, "_free", lambda path: needed - 1)
+    world.hub.clear_journal()
+    with pytest.raises(TooLargeError, match="of disk"):
+        world.run()
+    assert_nothing_was_downloaded(world)
+    monkeypatch.setattr(policy, "_free", lambda path: needed)
+    assert world.run().outcome == "created"
+
+
+def test_where_nothing_is_to_be_exported_nothing_has_to_fit(world: World) -> None:
+    world.opened()
+    assert world.run(max_memory=1).outcome == "unchanged"

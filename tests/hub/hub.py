@@ -76,7 +76,7 @@ class Hub:
         """What the files at a commit say about the repository; kept, because commits do not change."""
         key = (repo.id, commit)
         if key not in self._snapshots:
-            self._snapshots[key] = Snapshot(self.git(repo), commit)
+            self._snapshots[key] = Snapshot(self.git(repo), self.lfs(repo), commit)
             if len(self._snapshots) > KEPT_SNAPSHOTS:
                 self._snapshots.popitem(last=False)
         return self._snapshots[key]

@@ -1,6 +1,10 @@
 """`model_info` and `list_models`: what the Hub tells about a repository as a whole."""
 
+import io
 import json
+import math
+import re
+import struct
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
@@ -11,6 +15,7 @@ from starlette.responses import JSONResponse, Response
 from .access import can_read, find_repo
 from .errors import bad_request, revision_not_found
 from .git import File, GitRepo
+from .lfs import LfsObjects
 from .records import Repo, iso
 from .routing import Call, Router
 
@@ -19,6 +24,8 @@ if TYPE_CHECKING:
 
 router = Router()
 MAX_PARSED = 4 * 1024 * 1024
+MAX_HEADER = 25 * 1024 * 1024
+SAFETENSORS = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors")
 
 EXPANDABLE = frozenset(
     {
@@ -92,8 +99,8 @@ def split_front_matter(readme: str) -> tuple[str | None, str]:
 class Snapshot:
     """A repository at one commit, with what the Hub reads out of its files."""
 
-    def __init__(self, git: GitRepo, commit: str):
-        self.git, self.commit = git, commit
+    def __init__(self, git: GitRepo, lfs: LfsObjects, commit: str):
+        self.git, self.lfs, self.commit = git, lfs, commit
         self.files = git.listing(commit).files
 
     def text(self, path: str) -> str | None:
@@ -156,6 +163,30 @@ class Snapshot:
         return None
 
     @cached_property
+    def parameters(self) -> dict[str, int]:
+        """Parameters by dtype, from the headers of the model's safetensors files; nothing if one is damaged."""
+        found: dict[str, int] = {}
+        try:
+            for path, file in self.files.items():
+                if SAFETENSORS.fullmatch(path):
+                    for name, tensor in self._safetensors_header(file).items():
+                        if name != "__metadata__":
+                            dtype, shape = tensor["dtype"], tensor["shape"]
+                            found[dtype] = found.get(dtype, 0) + math.prod(shape)
+        except (ValueError, KeyError, TypeError, AttributeError, struct.error):
+            return {}
+        return found
+
+    def _safetensors_header(self, file: File) -> dict[str, Any]:
+        path = self.lfs.path(file.lfs.sha256) if file.lfs else None
+        with path.open("rb") if path else io.BytesIO(self.git.read(file.blob)) as stream:
+            (length,) = struct.unpack("<Q", stream.read(8))
+            if length > MAX_HEADER:
+                raise ValueError(length)
+            value = json.loads(stream.read(length))
+        return value if isinstance(value, dict) else {}
+
+    @cached_property
     def tags(self) -> list[str]:
         card, found = self.card_data, []
         if library := self.library:
@@ -210,8 +241,18 @@ class Snapshot:
             found["pipeline_tag"] = task
         if architectures := self.config.get("architectures"):
             found["transformersInfo"] = {"auto_model": _auto_model(architectures[0]), "pipeline_tag": self.task}
+        if self.parameters:
+            found["safetensors"] = {"parameters": self.parameters, "total": sum(self.parameters.values())}
         if repo.kind != "model":
-            for name in ("modelId", "config", "library_name", "pipeline_tag", "transformersInfo", "model-index"):
+            for name in (
+                "modelId",
+                "safetensors",
+                "config",
+                "library_name",
+                "pipeline_tag",
+                "transformersInfo",
+                "model-index",
+            ):
                 found.pop(name, None)
         return found
 

@@ -1,6 +1,8 @@
 """Reading with the real client: what a repository is, what is in it, and its files."""
 
 import hashlib
+import json
+import struct
 from pathlib import Path
 
 import pytest
@@ -22,12 +24,25 @@ def test_model_info_tells_what_the_files_say(world: World) -> None:
     )
     assert info.pipeline_tag == "fill-mask"
     assert info.library_name == "transformers"
+    assert info.safetensors is None  # its weights here are no real ones
     assert {"transformers", "safetensors", "bert", "fill-mask", "tiny", "en", "license:mit"} <= set(info.tags or [])
     assert info.card_data is not None
     assert info.card_data.license == "mit"
     assert info.config == {"architectures": ["BertForMaskedLM"], "model_type": "bert"}
     assert info.last_modified is not None
     assert [sibling.size for sibling in info.siblings or []] == [None] * 4
+
+
+def test_parameters_are_counted_by_dtype_over_all_shards(world: World) -> None:
+    tensors = {"a": ("F32", [3, 4]), "b": ("F16", [5]), "c": ("F32", [])}
+    header = json.dumps({n: {"dtype": d, "shape": s, "data_offsets": [0, 0]} for n, (d, s) in tensors.items()}).encode()
+    shard = struct.pack("<Q", len(header)) + header
+    names = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]
+    files = dict.fromkeys([*names, "adapter.safetensors"], shard)
+    world.hub.push(world.repo, files, delete=["model.safetensors"])
+    listed = world.bot_api.model_info(world.repo).safetensors
+    assert listed is not None
+    assert (listed.parameters, listed.total) == ({"F32": 26, "F16": 10}, 36)
 
 
 def test_the_card_overrules_what_the_files_suggest(world: World) -> None:
