@@ -48,7 +48,9 @@ class Command:
     argument: str = ""
 
 
-def reply(repo: str, num: int, settings: Settings, progress: Progress, *, job: type[Job] = Job) -> list[Verb | None]:
+def reply(
+    repo: str, num: int, settings: Settings, progress: Progress, *, job: Callable[[Settings, Progress], Job] = Job
+) -> list[Verb | None]:
     """Answer what is unanswered in one thread; returns the commands that were.
 
     Raises:

@@ -12,10 +12,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from modelexport.contract import Event, Note, Stage, estimate, memory_limit, require_fits
+from modelexport.contract import Event, Note, Stage
 from modelexport.contract import Progress as ExporterProgress
 from modelexport.contract.errors import DiskFullError, HubUnavailableError, OutputExistsError
-from modelexport_bot import environment, fetch, inputs, publish, resolve, sandbox, scratch
+from modelexport_bot import environment, fetch, publish, resolve, sandbox, scratch
+from modelexport_bot.exporters import Exporters
 from modelexport_bot.hub import Hub
 from modelexport_bot.progress import Progress, Silent
 from modelexport_bot.publish import SourceMovedError
@@ -28,12 +29,19 @@ _PLANS = 3  # how often a run plans afresh because the source moved under it
 
 @dataclass
 class Job:
-    """One operator's job, and what its steps share."""
+    """One operator's job, and what its steps share.
+
+    Attributes:
+        exporters: shared by jobs that should find the exporter warm; who makes them closes them.
+    """
 
     settings: Settings
     progress: Progress = field(default_factory=Silent)
     inherited: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
+    exporters: Exporters = field(default_factory=Exporters)
     hub: Hub = field(init=False)
+
+    _python: Path | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         given = self.settings
@@ -52,10 +60,7 @@ class Job:
         for _ in range(_PLANS):
             with scratch.directory(self.settings.cache) as own, contextlib.suppress(SourceMovedError):
                 plan = self.resolve(repo)
-                folder = None
-                if plan.decision.needs_export:
-                    snapshot = self.fetch(plan, own / "snapshot")
-                    folder = self.export(plan, snapshot, own / "onnx")
+                folder = self._exported(plan, own) if plan.decision.needs_export else None
                 return self.publish(plan, folder)
         raise HubUnavailableError(f"{repo} changed {_PLANS} times while it was being exported. Run it again later.")
 
@@ -83,11 +88,14 @@ class Job:
         self.progress.status(plan.decision.reason)
         return plan
 
+    def warm_up(self) -> None:
+        """Let an exporter import its engine while the snapshot is fetched; its environment is built if need be."""
+        self.exporters.start_one(self._interpreter(), self.inherited)
+
     def fetch(self, plan: Plan, folder: Path) -> Path:
         """The snapshot: the files the export needs, at the plan's commit, verified."""
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        self._must_fit(plan, folder)
         try:
             return fetch.fetch(self.hub, plan.repo, plan.sha, plan.snapshot, folder, self.progress)
         except OSError as error:
@@ -96,23 +104,16 @@ class Job:
     def export(self, plan: Plan, snapshot: Path, folder: Path) -> Path:
         """The ``onnx/`` folder, made by the exporter in its own process; a copy stays at ``settings.output``."""
         given, options = self.settings, plan.options
-        python = environment.prepare(
-            given.cache, ready=given.exporter_python, torch_index=given.torch_index, progress=self.progress
-        )
+        python = self._interpreter()
         self.progress.step("export", f"{plan.repo} at {plan.sha[:7]}")
         wishes = {"--task": options.task, "--opset": options.opset, "--dtype": options.dtype, "--atol": options.atol}
         arguments = [os.fspath(snapshot), os.fspath(folder), "--overwrite"]
         arguments += ["--source-repo", plan.repo, "--source-sha", plan.sha]
         arguments += [part for name, value in wishes.items() if value is not None for part in (name, str(value))]
+        arguments += ["--max-memory", str(given.max_memory)] if given.max_memory is not None else []
         limits = sandbox.Limits(given.timeout, given.max_memory)
-        sandbox.export(
-            python,
-            arguments,
-            limits=limits,
-            on_event=self._told,
-            on_line=self.progress.detail,
-            inherited=self.inherited,
-        )
+        with self.exporters.lent(python, self.inherited) as exporter:
+            exporter.export(arguments, limits=limits, on_event=self._told, on_line=self.progress.detail)
         if given.output is not None:
             shutil.rmtree(given.output, ignore_errors=True)
             shutil.copytree(folder, given.output)
@@ -125,11 +126,20 @@ class Job:
         kept = self.settings.output if folder is not None else None
         return replace(result, output=os.fspath(kept)) if kept else result
 
-    def _must_fit(self, plan: Plan, folder: Path) -> None:
-        """Raises TooLargeError before anything is downloaded that could not be exported here."""
-        size = sum(file.size for file in inputs.weights({file.path: file for file in plan.snapshot}))
-        memory, disk = memory_limit(self.settings.max_memory), shutil.disk_usage(folder).free
-        require_fits(estimate(size), memory, disk, plan.repo)
+    def _exported(self, plan: Plan, own: Path) -> Path:
+        try:
+            self.warm_up()
+            return self.export(plan, self.fetch(plan, own / "snapshot"), own / "onnx")
+        finally:
+            self.exporters.settle()
+
+    def _interpreter(self) -> Path:
+        if self._python is None:
+            given = self.settings
+            self._python = environment.prepare(
+                given.cache, ready=given.exporter_python, torch_index=given.torch_index, progress=self.progress
+            )
+        return self._python
 
     def _told(self, event: Event) -> None:
         match event:

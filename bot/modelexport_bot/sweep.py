@@ -1,5 +1,6 @@
 """Sweep: the job on all of an owner's models, one after the other."""
 
+import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -10,6 +11,7 @@ from modelexport.contract.errors import (
     RateLimitedError,
     UnauthorizedError,
 )
+from modelexport_bot.exporters import Exporters
 from modelexport_bot.hub import Hub
 from modelexport_bot.job import Job
 from modelexport_bot.progress import Progress
@@ -51,11 +53,12 @@ def sweep(
         ModelExportError: one that the next model would meet as well; the rows before it have been given out.
     """
     hub = Hub(settings.endpoint, settings.token, keyless=settings.keyless, patience=settings.patience)
-    for repo in hub.models_of(owner, limit):
-        one = job(replace(settings, output=None), progress)
-        try:
-            yield Row(repo, one.status(repo) if settings.dry_run else one.run(repo))
-        except _HOPELESS:
-            raise
-        except ModelExportError as error:
-            yield Row(repo, code=error.code, message=error.message)
+    with contextlib.closing(Exporters(keep=1)) as exporters:
+        for repo in hub.models_of(owner, limit):
+            one = job(replace(settings, output=None), progress, exporters=exporters)
+            try:
+                yield Row(repo, one.status(repo) if settings.dry_run else one.run(repo))
+            except _HOPELESS:
+                raise
+            except ModelExportError as error:
+                yield Row(repo, code=error.code, message=error.message)

@@ -214,10 +214,14 @@ def serve_jobs() -> None:
     A job is [cyan]{"arguments": ["SRC", "OUT", "--task", "fill-mask"]}[/]; stdout carries its events, as [cyan]export
     --events[/] does. Ends when stdin ends.
     """
-    with _events_alone_on_stdout(events=True):
-        _engine(verbose=False)
-        from modelexport import jobs
+    from modelexport import jobs, progress
 
+    with _events_alone_on_stdout(events=True):
+        try:
+            _engine(verbose=False)
+        except ModelExportError as error:
+            progress.display(events=True).failed(error)
+            _exit(error, verbose=False)
         jobs.serve(_run_job, sys.stdin, sys.stdout)
 
 

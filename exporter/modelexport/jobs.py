@@ -2,13 +2,13 @@
 
 Importing torch, transformers and Optimum takes longer than exporting a small model. Here it is paid once:
 
+    ← {"event": "ready"}                                            when the imports are done, and after every job
     → {"arguments": ["model/", "out/", "--task", "fill-mask"]}      one job a line on stdin
-    ← {"event": "ready"}                                            once, when the imports are done
-    ← {"event": "stage", ...} ... {"event": "finished", ...}        the job's events on stdout, as of ``export
-    --events``
+    ← {"event": "stage", ...} ... {"event": "finished", ...}        the job's events, as of ``export --events``
 
-Jobs run one after the other, each in a process that was forked before any other job's weights were there, so they
-cannot touch each other. End of input ends the server; the child of a running job dies with it.
+A ``ready`` after a job says that its process is gone. Jobs run one after the other, each in a process that was forked
+before any other job's weights were there, so they cannot touch each other. End of input ends the server; the child of a
+running job dies with it.
 """
 
 import json
@@ -32,18 +32,19 @@ def serve(run_export: RunExport, requests: IO[str], events: IO[str]) -> None:
         run_export: called in the forked child.
         requests, events: text streams, one JSON object a line.
     """
-    print(Ready().model_dump_json(), file=events, flush=True)
+    _say(Ready(), events)
     for line in requests:
-        if not line.strip():
-            continue
         arguments = _arguments(line)
         if arguments is None:
-            failed = Failed(
-                code=ErrorCode.USAGE, message="A job is a JSON object with the key arguments, a list of strings."
-            )
-            print(failed.model_dump_json(), file=events, flush=True)
-            continue
-        _run(run_export, arguments, events)
+            wrong = "A job is a JSON object with the key arguments, a list of strings."
+            _say(Failed(code=ErrorCode.USAGE, message=wrong), events)
+        else:
+            _run(run_export, arguments, events)
+        _say(Ready(), events)
+
+
+def _say(event: Ready | Failed, events: IO[str]) -> None:
+    print(event.model_dump_json(), file=events, flush=True)
 
 
 def _arguments(line: str) -> list[str] | None:
@@ -73,7 +74,7 @@ def _run(run_export: RunExport, arguments: list[str], events: IO[str]) -> None:
     _, ended = os.waitpid(child, 0)
     if os.WIFSIGNALED(ended):  # it had no chance to say anything
         error = isolation.died(-os.WTERMSIG(ended))
-        print(Failed(code=error.code, message=error.message).model_dump_json(), file=events, flush=True)
+        _say(Failed(code=error.code, message=error.message), events)
     elif os.WEXITSTATUS(ended) == 1:  # no typed error has this status: Python's own for an uncaught exception
         crash = ExporterCrashedError("The export failed in a way it does not know; its traceback is on stderr.")
-        print(Failed(code=crash.code, message=crash.message).model_dump_json(), file=events, flush=True)
+        _say(Failed(code=crash.code, message=crash.message), events)

@@ -1,7 +1,7 @@
 """The exporter's process: what it sees, how it ends, and that nothing of it outlives us.
 
-The exporter here is a few lines of Python behind an executable that takes the place of its interpreter; what matters is
-the process around it.
+The exporter here is a few lines of Python, run for every job, behind an executable that takes the place of its
+interpreter; what matters is the process around it.
 """
 
 import json
@@ -23,21 +23,32 @@ from modelexport.contract.errors import (
     ParityFailedError,
     TimeLimitError,
 )
-from modelexport_bot import sandbox
-from modelexport_bot.sandbox import Limits
+from modelexport_bot.exporters import Exporters
+from modelexport_bot.sandbox import Exporter, Limits
 
 TOKEN = "hf_" + "SecretSecretSecretSecret"
 FINISHED = '{"event": "finished", "output": "out", "manifest": "modelexport.json"}'
+READY = '{"event": "ready"}'
+SERVER = f"""
+import json, sys
+arguments = sys.argv[1:]
+print('{READY}', flush=True)
+for line in sys.stdin:
+    job = json.loads(line)["arguments"]
+"""
 MakeExporter = Callable[[str], Path]
 
 
 @pytest.fixture
 def exporter(tmp_path: Path) -> MakeExporter:
-    """An "interpreter" that runs the given code instead of modelexport; ``arguments`` are what it was called with."""
+    """An "interpreter" that runs the given code instead of modelexport's jobs, and ends with the first that ends it.
+
+    ``arguments`` are what it was called with, ``job`` is what the job was called with.
+    """
 
     def make(code: str) -> Path:
         script = tmp_path / "exporter.py"
-        script.write_text("import sys\narguments = sys.argv[1:]\n" + textwrap.dedent(code))
+        script.write_text(SERVER + textwrap.indent(textwrap.dedent(code), "    "))
         python = tmp_path / "python"
         python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{script}" "$@"\n')
         python.chmod(0o755)
@@ -52,15 +63,17 @@ def _export(
     events: list[Event] = []
     lines: list[str] = []
     inherited = {"PATH": os.environ["PATH"], "HF_TOKEN": TOKEN, "PYTHONPATH": "/nowhere", **(environment or {})}
-    finished = sandbox.export(
-        python,
-        ["source", "out"],
-        limits=Limits(seconds, memory),
-        on_event=events.append,
-        on_line=lines.append,
-        inherited=inherited,
-    )
+    with Exporter(python, inherited) as exporter:
+        finished = _job(exporter, events, lines, seconds=seconds, memory=memory)
     return finished, events, lines
+
+
+def _job(
+    exporter: Exporter, events: list[Event], lines: list[str], *, seconds: float = 20, memory: int | None = None
+) -> Finished:
+    return exporter.export(
+        ["source", "out"], limits=Limits(seconds, memory), on_event=events.append, on_line=lines.append
+    )
 
 
 def test_events_are_passed_on_in_order(exporter: MakeExporter) -> None:
@@ -69,6 +82,7 @@ def test_events_are_passed_on_in_order(exporter: MakeExporter) -> None:
         print('a stray print of some library')
         print('{{"event": "progress", "stage": "load", "done": 1, "total": 2}}')
         print('{FINISHED}')
+        sys.exit(0)
     """)
     finished, events, lines = _export(python)
     assert finished.output == "out"
@@ -76,10 +90,10 @@ def test_events_are_passed_on_in_order(exporter: MakeExporter) -> None:
     assert lines == ["a stray print of some library"]
 
 
-def test_it_is_called_isolated_and_with_events(exporter: MakeExporter) -> None:
-    python = exporter(f"print(arguments, file=sys.stderr); print('{FINISHED}')")
+def test_it_is_called_isolated_and_takes_its_job_on_stdin(exporter: MakeExporter) -> None:
+    python = exporter(f"print(arguments, job); print('{FINISHED}'); print('{READY}', flush=True)")
     _, _, lines = _export(python)
-    assert lines == ["['-I', '-m', 'modelexport', 'export', 'source', 'out', '--events']"]
+    assert lines == ["['-I', '-m', 'modelexport', 'serve-jobs'] ['source', 'out']"]
 
 
 def test_no_token_reaches_it(exporter: MakeExporter) -> None:
@@ -91,6 +105,7 @@ def test_no_token_reaches_it(exporter: MakeExporter) -> None:
             seen[process] = [Path("/proc", process, name).read_text() for name in ("cmdline", "environ")]
         print(json.dumps(seen))
         print('{FINISHED}')
+        sys.exit(0)
     """)
     _, _, lines = _export(python, environment={"HUGGING_FACE_HUB_TOKEN": TOKEN, "GITHUB_TOKEN": "ghp_" + "a" * 30})
     seen = json.loads(lines[0])
@@ -119,6 +134,7 @@ def test_it_has_no_network_where_the_kernel_lets_us_take_it(exporter: MakeExport
         import socket
         print([name for _, name in socket.if_nameindex()])
         print('{FINISHED}')
+        sys.exit(0)
     """)
     _, _, lines = _export(python)
     probe = subprocess.run(["unshare", "--net", "true"], check=False, capture_output=True)
@@ -140,7 +156,8 @@ def test_a_failed_event_is_raised_as_its_class(exporter: MakeExporter) -> None:
     ("code", "told"),
     [
         ("raise SystemExit(3)", "exit status 3"),
-        ("pass", "exit status 0"),
+        ("break", "exit status 0"),
+        (f"print('{READY}', flush=True)", "its process went away"),
         ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", "SIGSEGV"),
         ("print('x' * 5_000_000); sys.exit(1)", "exit status 1"),
         ("sys.stdout.buffer.write(bytes(range(256)) * 1000); sys.exit(1)", "exit status 1"),
@@ -210,6 +227,189 @@ def test_it_dies_with_its_parent(exporter: MakeExporter, tmp_path: Path) -> None
     _assert_gone(pids)
 
 
+# --- one process, many jobs -------------------------------------------------------------------------------------------
+
+
+def _told(exporter: Exporter, **limits: float) -> str:
+    """The one line that a job has written."""
+    lines: list[str] = []
+    _job(exporter, [], lines, **limits)  # type: ignore[arg-type]
+    (line,) = lines
+    return line
+
+
+def test_one_process_takes_many_jobs(exporter: MakeExporter) -> None:
+    python = exporter(f"import os; print(os.getpid()); print('{FINISHED}'); print('{READY}', flush=True)")
+    with Exporter(python, os.environ) as warm:
+        assert len({_told(warm) for _ in range(3)}) == 1
+
+
+def test_it_imports_while_we_do_something_else(exporter: MakeExporter, tmp_path: Path) -> None:
+    python = exporter(f"print('{FINISHED}'); print('{READY}', flush=True)")
+    script = tmp_path / "exporter.py"
+    script.write_text(f"open({str(tmp_path / 'imported')!r}, 'w').close()\n{script.read_text()}")
+    with Exporter(python, os.environ) as early:
+        early.start()
+        early.start()
+        deadline = time.monotonic() + 10
+        while not (tmp_path / "imported").exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        _job(early, [], [])
+
+
+def test_nothing_of_a_job_is_left_for_the_next(exporter: MakeExporter) -> None:
+    python = exporter(f"""
+        import os
+        seen = []
+        for folder in (os.environ["HOME"], os.environ["TMPDIR"], "."):
+            seen.append(sorted(os.listdir(folder)))
+            os.mkdir(os.path.join(folder, "secrets"))
+            open(os.path.join(folder, "secrets", "weights"), "w").close()
+            os.symlink("/", os.path.join(folder, "everything"))
+        print(json.dumps(seen))
+        print('{FINISHED}')
+        print('{READY}', flush=True)
+    """)
+    with Exporter(python, os.environ) as warm:
+        for _ in range(2):
+            assert json.loads(_told(warm)) == [[], [], ["home", "tmp"]]
+
+
+def test_after_a_typed_failure_the_same_process_goes_on(exporter: MakeExporter) -> None:
+    python = exporter(f"""
+        import os
+        print(os.getpid())
+        jobs = globals().get("jobs", 0) + 1
+        failed = '{{"event": "failed", "code": "parity_failed", "message": "logits differ by 3"}}'
+        print(failed if jobs == 2 else '{FINISHED}')
+        print('{READY}', flush=True)
+    """)
+    with Exporter(python, os.environ) as warm:
+        first = _told(warm)
+        with pytest.raises(ParityFailedError):
+            _job(warm, [], [])
+        assert _told(warm) == first
+
+
+@pytest.mark.parametrize(
+    ("broken", "error"),
+    [
+        ("time.sleep(100)", TimeLimitError),
+        ("os.kill(os.getpid(), signal.SIGKILL)", OutOfMemoryError),
+        ("os._exit(3)", ExporterCrashedError),
+        ("print(FAILED.replace('CODE', 'out_of_memory')); print(READY, flush=True)", OutOfMemoryError),
+        ("print(FAILED.replace('CODE', 'exporter_crashed')); print(READY, flush=True)", ExporterCrashedError),
+        ("subprocess.Popen(['sleep', '100']); print(FINISHED); print(READY, flush=True)", None),
+    ],
+)
+def test_after_a_crash_or_with_something_left_behind_the_next_job_starts_a_new_one(
+    exporter: MakeExporter, tmp_path: Path, broken: str, error: type[Exception] | None
+) -> None:
+    python = exporter(f"""
+        import os, signal, subprocess, time
+        FINISHED, READY = {FINISHED!r}, {READY!r}
+        FAILED = '{{"event": "failed", "code": "CODE", "message": "It broke."}}'
+        first = not os.path.exists({str(tmp_path / "pids")!r})
+        if first:
+            open({str(tmp_path / "pids")!r}, "w").write(f"{{os.getpid()}}")
+            {broken}
+            continue
+        print(os.getpid())
+        print(FINISHED)
+        print(READY, flush=True)
+    """)
+    with Exporter(python, os.environ) as warm:
+        if error is None:
+            _job(warm, [], [])
+        else:
+            with pytest.raises(error):
+                _job(warm, [], [], seconds=2)
+        _assert_gone(tmp_path / "pids")
+        assert _told(warm) != (tmp_path / "pids").read_text()
+
+
+def test_one_that_ended_while_it_waited_is_replaced(exporter: MakeExporter) -> None:
+    python = exporter(f"import os; print(os.getpid()); print('{FINISHED}'); print('{READY}', flush=True)")
+    with Exporter(python, os.environ) as warm:
+        first = _told(warm)
+        os.kill(int(first), signal.SIGTERM)
+        deadline = time.monotonic() + 5
+        while _runs(first):
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        time.sleep(0.2)  # its supervisor follows
+        assert _told(warm) != first
+
+
+def test_nothing_is_left_once_it_is_closed(exporter: MakeExporter, tmp_path: Path) -> None:
+    python = exporter("time.sleep(100)")
+    script = tmp_path / "exporter.py"
+    told = f"import os\nopen({str(tmp_path / 'pids')!r}, 'w').write(f'{{os.getpid()}} {{os.getcwd()}}')\n"
+    script.write_text(told + script.read_text())
+    with Exporter(python, os.environ) as warm:
+        warm.start()
+        deadline = time.monotonic() + 10
+        while not ((tmp_path / "pids").exists() and len((tmp_path / "pids").read_text().split()) == 2):
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+    pid, scratch = (tmp_path / "pids").read_text().split()
+    assert not _runs(pid)
+    assert not Path(scratch).exists()
+
+
+# --- exporters that jobs share ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def python(exporter: MakeExporter) -> Path:
+    return exporter(f"import os; print(os.getpid()); print('{FINISHED}'); print('{READY}', flush=True)")
+
+
+def _by(exporters: Exporters, python: Path) -> str:
+    """The exporter that does a job, by its process."""
+    with exporters.lent(python, os.environ) as lent:
+        return _told(lent)
+
+
+def test_the_one_that_was_started_ahead_gets_the_job_and_ends_with_it(python: Path) -> None:
+    exporters = Exporters()
+    exporters.start_one(python, os.environ)
+    exporters.start_one(python, os.environ)
+    pid = _by(exporters, python)
+    assert not _runs(pid)
+    assert _by(exporters, python) != pid
+
+
+def test_the_one_that_was_started_ahead_ends_if_there_is_no_job(python: Path, tmp_path: Path) -> None:
+    script = tmp_path / "exporter.py"
+    script.write_text(
+        f"import os\nopen({str(tmp_path / 'pids')!r}, 'w').write(f'{{os.getpid()}}')\n" + script.read_text()
+    )
+    exporters = Exporters()
+    exporters.start_one(python, os.environ)
+    deadline = time.monotonic() + 10
+    while not ((tmp_path / "pids").exists() and (tmp_path / "pids").read_text()):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    exporters.settle()
+    _assert_gone(tmp_path / "pids")
+
+
+def test_so_many_are_kept_warm_and_no_more(python: Path) -> None:
+    exporters = Exporters(keep=1)
+    with exporters.lent(python, os.environ) as one, exporters.lent(python, os.environ) as other:
+        kept, surplus = _told(other), _told(one)  # the other is given back first
+    assert kept != surplus
+    assert not _runs(surplus)
+    assert _by(exporters, python) == kept
+    exporters.settle()
+    assert _runs(kept)
+    exporters.close()
+    assert not _runs(kept)
+    assert not _runs(_by(exporters, python))
+
+
 def _parent_in_an_export(exporter: MakeExporter, pids: Path) -> subprocess.Popen[bytes]:
     """A process of its own that is in the middle of an export which ignores signals."""
     python = exporter(f"""
@@ -223,10 +423,9 @@ def _parent_in_an_export(exporter: MakeExporter, pids: Path) -> subprocess.Popen
     code = f"""
         import os
         from pathlib import Path
-        from modelexport_bot import sandbox
-        limits = sandbox.Limits(60)
-        python = Path({str(python)!r})
-        sandbox.export(python, ["a"], limits=limits, on_event=print, on_line=print, inherited=os.environ)
+        from modelexport_bot.sandbox import Exporter, Limits
+        with Exporter(Path({str(python)!r}), os.environ) as exporter:
+            exporter.export(["a"], limits=Limits(60), on_event=print, on_line=print)
     """
     process = subprocess.Popen([sys.executable, "-c", textwrap.dedent(code)], stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 20

@@ -119,6 +119,9 @@ class PublishingJob(Job):
     before_publishing: Callable[[], object] = lambda: None
     exports: int = 0
 
+    def warm_up(self) -> None:
+        """There is no exporter."""
+
     def export(self, plan: Plan, snapshot: Path, folder: Path) -> Path:
         self.exports += 1
         fabricate(plan, snapshot, folder)

@@ -131,7 +131,7 @@ def test_running_it_again_says_unchanged_and_writes_nothing(hub: LocalHub, bot: 
 def test_the_token_never_reaches_the_exporter(world: dict[str, object]) -> None:
     token, seen, done = world["token"], world["seen"], world["done"]
     assert isinstance(token, str) and isinstance(seen, dict) and isinstance(done, subprocess.CompletedProcess)
-    exporters = [pid for pid, (argv, _) in seen.items() if "\0export\0" in argv]
+    exporters = [pid for pid, (argv, _) in seen.items() if "\0serve-jobs\0" in argv]
     assert exporters, "the exporter was seen at work"
     for argv, environ in seen.values():
         assert token not in argv and token not in environ

@@ -130,7 +130,7 @@ class Server:
         assert self.process is not None
         process = psutil.Process(self.process.pid)
         eventually(lambda: re.search(r": (load|trace|project|write) ", self.log))
-        assert any("--source-sha" in child.cmdline() for child in process.children(recursive=True))
+        assert any("serve-jobs" in child.cmdline() for child in process.children(recursive=True))
 
 
 @dataclass
@@ -162,6 +162,11 @@ class World:
         listed = {f"onnx/{entry['path']}" for entry in manifest["files"]} | {"onnx/modelexport.json"}
         assert {path for path in files if path.startswith("onnx/")} == listed
         assert "onnx/model.onnx" in listed
+
+    def assert_scratch_is_empty(self) -> None:
+        """Nothing of a job is left in the directories of an exporter that waits for the next."""
+        (scratch,) = (self.server.directory / "data" / "tmp").iterdir()
+        assert sorted(path.name for path in scratch.rglob("*")) == ["home", "tmp"]
 
     def assert_no_secret_on_disk(self) -> None:
         for file in self.server.directory.rglob("*"):
@@ -225,6 +230,26 @@ def test_a_push_becomes_one_pull_request_and_nothing_else_does_anything(world: W
     world.assert_no_secret_on_disk()
 
 
+def test_one_exporter_serves_one_push_after_the_other(world: World) -> None:
+    server = world.server
+    assert server.process is not None
+    process = psutil.Process(server.process.pid)
+
+    def exporters() -> set[psutil.Process]:
+        return {child for child in process.children(recursive=True) if "serve-jobs" in child.cmdline()}
+
+    world.push_model()
+    server.all_done(1)
+    first = exporters()
+    assert len(first) == 2  # it and its supervisor
+    config = json.loads((world.model / "config.json").read_text())
+    world.hub.push(world.repo, {"config.json": json.dumps(config | {"layer_norm_eps": 1e-6})}, message="Another")
+    later, _ = server.all_done(2)
+    assert later["state"] == "updated", server.log
+    assert exporters() == first
+    world.assert_scratch_is_empty()
+
+
 def test_a_killed_server_ends_its_job_in_one_pull_request_when_it_is_back(world: World) -> None:
     server = world.server
     world.push_model()
@@ -238,7 +263,7 @@ def test_a_killed_server_ends_its_job_in_one_pull_request_when_it_is_back(world:
     assert job["state"] == "created", server.log
     world.assert_one_pull_request()
     assert list((server.directory / "data" / "jobs").iterdir()) == []
-    assert list((server.directory / "data" / "tmp").iterdir()) == []
+    world.assert_scratch_is_empty()
     world.assert_no_secret_on_disk()
 
 

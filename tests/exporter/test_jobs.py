@@ -23,7 +23,6 @@ class Warm:
             [sys.executable, "-m", "modelexport", "serve-jobs"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
-        assert isinstance(self.read(), Ready)
 
     def read(self) -> object:
         assert self.process.stdout is not None
@@ -31,6 +30,7 @@ class Warm:
 
     def send(self, line: str) -> None:
         assert self.process.stdin is not None
+        assert isinstance(self.read(), Ready)
         self.process.stdin.write(line + "\n")
         self.process.stdin.flush()
 

@@ -30,7 +30,9 @@ from dbos import error as dbos_error
 from modelexport.contract.errors import HubUnavailableError, ModelExportError, RateLimitedError, UsageError
 from modelexport_bot import commands
 from modelexport_bot.credentials import redact
+from modelexport_bot.exporters import Exporters
 from modelexport_bot.job import Job
+from modelexport_bot.progress import Progress
 from modelexport_bot.result import Outcome
 from modelexport_bot.server import database, recorded, shown
 from modelexport_bot.server.log import JobLog, logger
@@ -105,7 +107,8 @@ class Jobs:
         self._retries = retries or Retries()
         self._polling = polling
         self._stopping = threading.Event()
-        self._job = stoppable(job, self._stopping)
+        self._stoppable = stoppable(job, self._stopping)
+        self._exporters = Exporters(keep=concurrency)
         self._workflows: dict[str, Workflow] = {}
 
     # life
@@ -144,8 +147,12 @@ class Jobs:
         self._stopping.set()
 
     def stop(self) -> None:
-        """Let go of the database. A job that is running is not waited for, and goes on at the next start."""
+        """Let go of the database and end the exporters.
+
+        A job that is running is not waited for, and goes on at the next start.
+        """
         DBOS.destroy(destroy_registry=True)
+        self._exporters.close()
 
     # handing in, and looking
 
@@ -231,6 +238,9 @@ class Jobs:
             "should_retry": lambda error: isinstance(error, HubUnavailableError | RateLimitedError),
         }
         return DBOS.run_step(options, work, *args, **kwargs)
+
+    def _job(self, settings: Settings, progress: Progress) -> Job:
+        return self._stoppable(settings, progress, exporters=self._exporters)
 
     # what is where
 

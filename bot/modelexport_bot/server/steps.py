@@ -45,6 +45,7 @@ class Steps:
     def _snapshot(self, plan: Json) -> Path:
         snapshot = self._folder / "snapshot"
         if not snapshot.exists():
+            self._job.warm_up()
             self._job.fetch(recorded.plan_from_json(plan), self._folder / "fetching").rename(snapshot)
         return snapshot
 

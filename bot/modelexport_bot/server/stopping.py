@@ -4,7 +4,9 @@ Whoever stops us may stop the exporter as well: systemd signals every process of
 then, and must not go on record, nor be told to anybody, as something wrong with the model.
 """
 
+import contextlib
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 from modelexport.contract.errors import (
@@ -27,16 +29,25 @@ class Stopped(BaseException):
 
 
 def stoppable(job: type[Job], stopping: threading.Event) -> type[Job]:
-    """The job, but for exports that raise :class:`Stopped` if they end while the event is set."""
+    """The job, but for work of child processes that raises :class:`Stopped` if it ends while the event is set."""
+
+    @contextlib.contextmanager
+    def unless_stopped() -> Iterator[None]:
+        try:
+            yield
+        except _CHILD_ENDED:
+            if stopping.wait(_SIGNAL_ARRIVES):
+                raise Stopped from None
+            raise
 
     class Stoppable(job):  # type: ignore[misc, valid-type]
+        def warm_up(self) -> None:
+            with unless_stopped():
+                super().warm_up()
+
         def export(self, plan: Plan, snapshot: Path, folder: Path) -> Path:
-            try:
+            with unless_stopped():
                 exported: Path = super().export(plan, snapshot, folder)
-            except _CHILD_ENDED:
-                if stopping.wait(_SIGNAL_ARRIVES):
-                    raise Stopped from None
-                raise
             return exported
 
     return Stoppable

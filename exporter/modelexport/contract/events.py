@@ -1,7 +1,7 @@
 """The JSON lines that the exporter prints on stdout while it works (``--events``): one event a line.
 
-The last line of every run is ``finished`` or ``failed``. Everything that is not an event (warnings of libraries, say)
-goes to stderr.
+The last line of every run is ``finished`` or ``failed``; a warm exporter says ``ready`` before and after each.
+Everything that is not an event (warnings of libraries, say) goes to stderr.
 """
 
 from enum import StrEnum
@@ -54,7 +54,7 @@ class Note(_Event):
 
 
 class Ready(_Event):
-    """A warm exporter has imported its engine and takes jobs (:mod:`modelexport.jobs`)."""
+    """A warm exporter takes a job: its engine is imported, and the job before is over (:mod:`modelexport.jobs`)."""
 
     event: Literal["ready"] = "ready"
 
