@@ -22,10 +22,9 @@ from modelexport.isolation import Emit
 from modelexport.references import References
 from modelexport.session import session_options
 
-
 _LARGE = 200_000_000
-"""Bytes of graphs, above which the padded batch is generated with the cache only: without it each step computes the whole
-batch again, which would cost more than everything else together."""
+"""Bytes of graphs, above which the padded batch is generated with the cache only: without it each step computes the
+whole batch again, which would cost more than everything else together."""
 
 
 @dataclass(frozen=True)
