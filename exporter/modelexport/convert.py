@@ -16,7 +16,7 @@ import modelexport.weights as weights
 from modelexport import merge, preprocessors, references
 from modelexport.bridge import Prepared
 from modelexport.checkpoint import Checkpoint
-from modelexport.contract.errors import CheckpointIncompleteError
+from modelexport.contract.errors import CheckpointIncompleteError, OptionsInvalidError
 from modelexport.contract.events import Note, Progress, Stage, StageName
 from modelexport.contract.manifest import Graph, ModuleNode, Options, Tensor
 from modelexport.generation import CacheSettings
@@ -51,10 +51,16 @@ def convert(
 
     Raises:
         ExportFailedError: torch cannot express the model in ONNX, or a node would stay without a tag.
+        OptionsInvalidError: the dtype asked for cannot be run.
         CheckpointIncompleteError: a graph would contain weights that the checkpoint does not hold.
     """
     emit(Stage(stage=StageName.LOAD, detail=f"{checkpoint.nbytes / 1e6:,.0f} MB of weights"))
     name = "float32" if options.dtype == "float32" else checkpoint.dtype
+    if name == "bfloat16":
+        raise OptionsInvalidError(
+            "The weights are bfloat16, for which ONNX Runtime has hardly any operator on the CPU, so the result could not be "
+            "run or checked. Leave --dtype source out: float32 holds every bfloat16 number exactly."
+        )
     loaded = load_model(prepared, checkpoint, task, getattr(torch, name))
     settings = CacheSettings(loaded.model)
     for note in loaded.notes:

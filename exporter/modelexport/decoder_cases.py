@@ -155,5 +155,5 @@ def merged_feeds(case: Case, onnx_inputs: Mapping[str, Any], plan: GraphPlan) ->
             values[name] = torch.tensor([plan.takes_cache]).numpy()
         elif name not in values:
             sizes = [dim if isinstance(dim, int) else 0 for dim in shape]
-            values[name] = torch.zeros([batch, *sizes[1:]]).numpy()
+            values[name] = torch.zeros([batch, *sizes[1:]], dtype=plan.model.dtype).numpy()
     return values

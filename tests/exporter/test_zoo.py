@@ -10,7 +10,8 @@ import pytest
 import torch
 from optimum.exporters.onnx import main_export
 
-from modelexport import generation, task as tasks
+from modelexport import generation
+from modelexport import task as tasks
 from modelexport.check_folder import check_folder
 from modelexport.contract.errors import (
     ExportFailedError,
@@ -92,7 +93,9 @@ def test_text_is_generated_with_and_without_cache_alone_and_in_a_padded_batch(
     assert all(int(result.case.split()[-2]) >= 20 for result in generated), "ties cut the comparison short"
 
 
-def test_the_merged_decoder_has_the_interface_of_optimums_own(bart: tuple[Path, Path, Manifest], tmp_path: Path) -> None:
+def test_the_merged_decoder_has_the_interface_of_optimums_own(
+    bart: tuple[Path, Path, Manifest], tmp_path: Path
+) -> None:
     model, ours, _ = bart
     main_export(str(model), output=tmp_path / "optimum", task=SEQ2SEQ, local_files_only=True, do_validation=False)
     for name in MERGED:
@@ -110,7 +113,9 @@ def test_a_weight_of_both_branches_and_a_tied_one_are_stored_once(bart: tuple[Pa
     assert names.count("model.decoder.layers.0.self_attn.q_proj.weight.transposed") == 1
 
 
-def test_two_exports_of_an_encoder_decoder_are_byte_identical(bart: tuple[Path, Path, Manifest], tmp_path: Path) -> None:
+def test_two_exports_of_an_encoder_decoder_are_byte_identical(
+    bart: tuple[Path, Path, Manifest], tmp_path: Path
+) -> None:
     model, out, _ = bart
     run(model, tmp_path / "again", None)
     for path in out.iterdir():
@@ -181,7 +186,7 @@ def test_what_optimum_cannot_run_is_refused_before_the_weights_are_read() -> Non
 def test_other_libraries_are_refused_by_name(tmp_path: Path, name: str, content: dict[str, object]) -> None:
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / name).write_text(json.dumps(content))
-    with pytest.raises(UnsupportedLibraryError, match="diffusers|timm"):
+    with pytest.raises(UnsupportedLibraryError, match=r"diffusers|timm"):
         run(tmp_path / "model", tmp_path / "out", None)
 
 

@@ -39,8 +39,9 @@ from modelexport.check_folder import check_folder
 from modelexport.contract.errors import ModelExportError
 from modelexport.contract.manifest import Options
 from modelexport.export import Origin, export
+from tests.zoo.animal import Animal
 from tests.zoo.build import build
-from tests.zoo.models import ANIMALS, Animal
+from tests.zoo.models import ANIMALS
 from tests.zoo.report import markdown
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -9,7 +9,7 @@ from optimum.exporters.tasks import TasksManager
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import AutoConfig, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerFast, T5TokenizerFast
 
-from tests.zoo.models import Animal
+from tests.zoo.animal import Animal
 
 CORPUS = (
     "The quick brown fox jumps over the lazy dog, and 42 others watch.",
