@@ -154,6 +154,7 @@ class Commit:
 
     sha: str
     title: str
+    authors: tuple[str, ...] = ()
 
 
 class HeadMovedError(ModelExportError):
@@ -161,6 +162,9 @@ class HeadMovedError(ModelExportError):
 
     code = HubUnavailableError.code
     exit_status = HubUnavailableError.exit_status
+
+
+_WRITING_ROLES = ("admin", "write")  # of an organisation; a contributor writes to repos of their own making only
 
 
 # --- the Hub ---------------------------------------------------------------------------------------------------------
@@ -236,11 +240,12 @@ class Hub:
 
         return Path(self._read(repo, fetch, sha))
 
-    def commits(self, repo: str, revision: str, limit: int) -> list[Commit]:
-        """The latest commits, newest first."""
+    def commits(self, repo: str, revision: str, limit: int | None = None) -> list[Commit]:
+        """The latest commits, newest first; None for all."""
 
         def fetch(api: HfApi) -> list[Commit]:
-            return [Commit(entry.commit_id, entry.title) for entry in api.list_repo_commits(repo, revision=revision)]
+            found = api.list_repo_commits(repo, revision=revision)
+            return [Commit(entry.commit_id, entry.title, tuple(entry.authors)) for entry in found]
 
         return self._read(repo, fetch, revision)[:limit]
 
@@ -396,23 +401,29 @@ class Hub:
                 raise HeadMovedError(error.message) from error
 
     def may_write(self, repo: str, user: str) -> bool:
-        """Whether a user has a say in a repo: it is theirs, or its organisation lists them as a member.
+        """Whether a user is known to have write access to a repo.
 
-        The Hub does not tell others what role a member has; that list is the nearest it publishes.
+        In one's own namespace: nobody else. In an organisation: its members with the role ``admin`` or ``write``, where
+        the Hub tells us roles. Where it does not, being a member says nothing (most may only read), so a member must
+        also have a commit on the repo's main.
         """
         owner = repo.partition("/")[0]
         if user == owner:
             return True
 
-        def fetch(api: HfApi) -> list[str]:
+        def fetch(api: HfApi) -> dict[str, str | None]:
             try:
-                return [member.username for member in api.list_organization_members(owner)]
+                return {m.username: getattr(m, "role", None) for m in api.list_organization_members(owner)}
             except HfHubHTTPError as error:
                 if error.response.status_code == 404:  # a user, not an organisation
-                    return []
+                    return {}
                 raise
 
-        return user in self._read(owner, fetch)
+        members = self._read(owner, fetch)
+        if user not in members:
+            return False
+        role = members[user]
+        return role in _WRITING_ROLES if role else any(user in entry.authors for entry in self.commits(repo, "main"))
 
     # how
 

@@ -121,6 +121,39 @@ def test_strangers_are_told_so_once(world: World) -> None:
     assert sum("write access" in text for text in world.texts(num)) == 1 + 1  # the body names it as well
 
 
+def _in_an_organisation(world: World, **members: str) -> tuple[World, int]:
+    """A repo of an organisation of its own, and our pull request on it."""
+    org = f"org-{world.repo.rpartition('-')[2]}"
+    for name in members:
+        world.hub.create_user(name)
+    world.hub.create_org(org, members)
+    world.hub.seed_repo(f"{org}/model", world.hub.files(world.repo))
+    there = replace(world, repo=f"{org}/model", owner=next(iter(members)))
+    return there, there.opened()
+
+
+@pytest.mark.parametrize(("role", "heard"), [("admin", True), ("write", True), ("contributor", False), ("read", False)])
+def test_in_an_organisation_that_tells_us_roles_they_count(world: World, role: str, heard: bool) -> None:
+    there, num = _in_an_organisation(world, bob=role)
+    there.hub.create_org(there.repo.partition("/")[0], {there.bot: "read"})
+    there.hub.push(there.repo, {"notes.txt": "merged from a pull request"}, message="Notes", author="bob")
+    there.comment(num, "@modelexport-bot help", user="bob")
+    assert _reply(there, num) == ([Verb.HELP] if heard else [])
+
+
+def test_where_roles_are_not_told_a_member_must_have_committed(world: World) -> None:
+    there, num = _in_an_organisation(world, bob="write", carol="read")
+    there.hub.push(there.repo, {"notes.txt": "of mine"}, message="Notes", author="bob")
+    there.hub.create_user("dave")
+    there.hub.push(there.repo, {"more.txt": "of a stranger's"}, message="Merged", author="dave")
+    for user in ("carol", "dave"):
+        there.comment(num, "@modelexport-bot close", user=user)
+        assert _reply(there, num) == []
+    there.comment(num, "@modelexport-bot help", user="bob")
+    assert _reply(there, num) == [Verb.HELP]
+    assert there.pull_request(num)["status"] == "open"
+
+
 def test_what_we_do_not_understand_is_answered_with_the_list(world: World) -> None:
     num = world.opened()
     world.comment(num, "@modelexport-bot please <b>do</b> something")

@@ -73,6 +73,21 @@ async def auth_check_write(hub: "Hub", call: Call) -> Response:
     return Response("OK")
 
 
+@router.add("GET", "/api/organizations/{org}/members")
+async def organization_members(hub: "Hub", call: Call) -> Response:
+    """Who belongs to an organisation. Roles are its own members' business."""
+    org = hub.records.get(Org, call.params["org"])
+    if org is None:
+        raise HubError(404, "Organization not found")
+    insider = call.identity is not None and call.identity.user.name in org.members
+    members = [
+        {"type": "user", "user": name, "fullname": name, "avatarUrl": f"/avatars/{name}.svg", "isPro": False}
+        | ({"role": role} if insider else {})
+        for name, role in org.members.items()
+    ]
+    return JSONResponse(members)
+
+
 @router.add("GET", "/api/agent-harnesses", public=True)
 async def agent_harnesses(hub: "Hub", call: Call) -> Response:
     return JSONResponse({"standardEnvVars": [], "harnesses": {}})
