@@ -29,7 +29,6 @@ from transformers import AutoConfig
 from modelexport import (
     checkpoint,
     isolation,
-    module_check,
     optimum_check,
     original,
     parity,
@@ -37,9 +36,7 @@ from modelexport import (
     references,
     source,
 )
-from modelexport import (
-    folder as folders,
-)
+from modelexport import folder as folders
 from modelexport import task as tasks
 from modelexport.cases import Preprocessors
 from modelexport.check import Checked, check
@@ -55,6 +52,7 @@ from modelexport.contract.manifest import Manifest
 from modelexport.htp.tags import Tag, all_nodes
 from modelexport.isolation import Emit
 from modelexport.module_parity import ModuleParity
+from modelexport.module_parity import check as module_check
 from modelexport.references import References
 
 

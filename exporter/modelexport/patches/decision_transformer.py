@@ -1,7 +1,7 @@
 """Decision Transformer: its last hidden state is three times as long as its inputs.
 
-optimum-onnx 0.1.0 names the axis ``sequence_length``, like that of the inputs. ONNX Runtime believes it, takes one length
-for the other in a ``Reshape``, and fails: ``The input tensor cannot be reshaped to the requested shape``.
+optimum-onnx 0.1.0 names the axis ``sequence_length``, like that of the inputs. ONNX Runtime believes it, takes one
+length for the other in a ``Reshape``, and fails: ``The input tensor cannot be reshaped to the requested shape``.
 """
 
 from optimum.exporters.onnx.base import OnnxConfig
