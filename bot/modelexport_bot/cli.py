@@ -332,7 +332,8 @@ def setup(verbose: Verbose = False) -> None:
     """Build the exporter's environment ahead of time; prints its interpreter as the last line.
 
     It holds PyTorch for CPU, transformers and Optimum at the versions of the lock file, in the user's cache. A second
-    checkout finds it again. The console script modelexport lies beside the interpreter.
+    checkout finds it again. The console script modelexport lies beside the interpreter. Copies of the exporter's
+    own code that nobody has used for 30 days are removed.
     """
     from modelexport_bot import environment
     from modelexport_bot.progress import Terminal
@@ -340,9 +341,11 @@ def setup(verbose: Verbose = False) -> None:
     def work() -> Path:
         given = _settings(None, None, None)
         with Terminal(verbose=verbose) as progress:
-            return environment.prepare(
+            python = environment.prepare(
                 given.cache, ready=given.exporter_python, torch_index=given.torch_index, progress=progress
             )
+            environment.prune(given.cache, python)
+            return python
 
     print(_reported(work, as_json=False, verbose=verbose))
 

@@ -27,13 +27,14 @@ import re
 import shutil
 import subprocess
 import sysconfig
+import time
 import uuid
 import venv
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from modelexport.contract.errors import EnvironmentFailedError
 from modelexport_bot import supervisor
@@ -45,6 +46,7 @@ LOCK_FILE = Path(__file__).with_name("exporter.lock")
 TORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 """PyTorch's own index of CPU wheels, asked on Linux when pip's configuration knows no ``+cpu`` build."""
 
+_KEPT_UNUSED = 30 * 24 * 3600  # seconds
 _TORCH = re.compile(r"^torch\s*[=<>~!@;]", re.IGNORECASE)
 _NO_SUCH_VERSION = re.compile(r"No matching distribution found|Could not find a version that satisfies", re.IGNORECASE)
 _SECRET_NAME = re.compile(r"TOKEN|SECRET|PASSWORD|CREDENTIAL", re.IGNORECASE)
@@ -72,6 +74,34 @@ def prepare(cache: Path, *, ready: Path | None, torch_index: str | None, progres
     return build_code(environments, dependencies, progress=progress)
 
 
+def prune(cache: Path, python: Path) -> list[Path]:
+    """Remove the code layers that nobody has asked for in a month; returns them.
+
+    Whoever prepares an environment marks its layers as used. One that is being built is left alone: its lock is held.
+
+    Args:
+        cache: as of :func:`prepare`.
+        python: an interpreter whose layer stays.
+    """
+    removed = []
+    for layer in sorted((cache / "environments").glob("code-*/")):
+        if not python.is_relative_to(layer) and _unused_for(layer) > _KEPT_UNUSED:
+            with contextlib.suppress(Timeout), FileLock(layer.with_suffix(".lock"), timeout=0):
+                if _unused_for(layer) > _KEPT_UNUSED:  # as before we had the lock
+                    (layer / "current").unlink(missing_ok=True)
+                    shutil.rmtree(layer, ignore_errors=True)
+                    removed.append(layer)
+    return removed
+
+
+def _unused_for(layer: Path) -> float:
+    """Seconds since the layer was made or asked for."""
+    current = layer / "current"
+    with contextlib.suppress(FileNotFoundError):
+        return time.time() - (current if current.exists() else layer).stat().st_mtime
+    return 0
+
+
 # --- layers ----------------------------------------------------------------------------------------------------------
 
 
@@ -91,6 +121,8 @@ def _finished_build(layer: Path) -> Path | None:
 def _layer(layer: Path, build: Callable[[Path], None], progress: Progress) -> Path:
     """The finished build of a layer; made by ``build(directory)`` if there is none."""
     if found := _finished_build(layer):
+        with contextlib.suppress(OSError):  # somebody else's cache: read-only
+            os.utime(layer / "current")
         return found
     layer.mkdir(parents=True, exist_ok=True)
     lock = FileLock(layer.with_suffix(".lock"))

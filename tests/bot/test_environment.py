@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from modelexport.contract.errors import EnvironmentFailedError
 from modelexport_bot import environment
@@ -235,3 +236,31 @@ def test_a_ready_interpreter_must_run_the_exporter(tmp_path: Path) -> None:
         environment.prepare(tmp_path, ready=tmp_path / "python", torch_index=None, progress=Silent())
     ready = Path(sys.executable)
     assert environment.prepare(tmp_path, ready=ready, torch_index=None, progress=Silent()) == ready
+
+
+def test_code_that_nobody_has_used_for_a_month_is_removed(tmp_path: Path) -> None:
+    def layer(name: str, days: float) -> Path:
+        found = tmp_path / "environments" / name
+        (found / "build" / "bin").mkdir(parents=True)
+        (found / "build" / "bin" / "python").touch()
+        (found / "current").write_text("build")
+        used = time.time() - days * 24 * 3600
+        os.utime(found / "current", (used, used))
+        return found
+
+    old, recent, ours, locked = layer("code-a", 31), layer("code-b", 29), layer("code-c", 99), layer("code-d", 99)
+    dependencies = layer("dependencies-a", 99)
+    with FileLock(locked.with_suffix(".lock")):
+        assert environment.prune(tmp_path, ours / "build" / "bin" / "python") == [old]
+    assert not old.exists()
+    assert all((kept / "build" / "bin" / "python").exists() for kept in (recent, ours, locked, dependencies))
+
+
+def test_what_is_asked_for_counts_as_used(tmp_path: Path) -> None:
+    layer = tmp_path / "environments" / "code-a"
+    (layer / "build" / "bin").mkdir(parents=True)
+    (layer / "build" / "bin" / "python").touch()
+    (layer / "current").write_text("build")
+    os.utime(layer / "current", (0, 0))
+    environment._layer(layer, lambda directory: None, Silent())
+    assert environment.prune(tmp_path, tmp_path / "python") == []
