@@ -3,7 +3,7 @@
 This is how a user finds *where* a conversion goes wrong, and how we know that tags are true. The rules:
 
 1. Which values cross the boundary of a call follows from the tags alone (:mod:`modelexport.htp.calls`), and which calls
-   PyTorch made from hooks alone (:mod:`modelexport.module_reference`). Neither knows the other's numbers.
+   PyTorch made from hooks alone (:mod:`modelexport.module_parity.reference`). Neither knows the other's numbers.
 2. What leaves: per shape and kind (floating or not), the tensors that left and those that the module returned are
    paired one to one: in order, or, where that does not agree, in any way in which all of the shorter list agree. One
    list may be longer: a module may return what nobody uses, and a KV cache or a shared computation leaves without being
@@ -33,8 +33,8 @@ import onnx_ir as ir
 from modelexport.htp.branches import Branch
 from modelexport.htp.calls import Call, CallTree
 from modelexport.htp.tags import Frame
-from modelexport.module_reference import Recorded, RecordedCall, Recording
-from modelexport.module_values import Probe, batches, probe
+from modelexport.module_parity.reference import Recorded, RecordedCall, Recording
+from modelexport.module_parity.values import Probe, batches, probe
 
 _BATCH = 256 << 20  # bytes of values that are held at once
 _MASK = 1e30  # magnitude from which on a number means "masked", as in ``finfo.min``

@@ -23,7 +23,7 @@ from modelexport.htp.project import InferTags
 from modelexport.htp.tags import Tag, all_nodes
 from modelexport.isolation import Emit
 from modelexport.module_parity import CallResult, ModuleParity
-from modelexport.module_reference import Recording, record
+from modelexport.module_parity.reference import Recording, record
 from modelexport.plan import DECODER, DECODER_WITH_PAST
 
 _BRANCHES = {DECODER: "else_branch", DECODER_WITH_PAST: "then_branch"}
