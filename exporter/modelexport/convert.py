@@ -58,7 +58,8 @@ def convert(
     name = "float32" if options.dtype == "float32" else checkpoint.dtype
     if name == "bfloat16":
         raise OptionsInvalidError(
-            "The weights are bfloat16, for which ONNX Runtime has hardly any operator on the CPU, so the result could not "
+            "The weights are bfloat16, for which ONNX Runtime has hardly any operator on the CPU, so the result "
+            "could not "
             "be run or checked. Leave --dtype source out: float32 holds every bfloat16 number exactly."
         )
     loaded = load_model(prepared, checkpoint, task, getattr(torch, name))

@@ -21,7 +21,7 @@ from modelexport.convert import _merge
 from modelexport.htp.branches import branches
 from modelexport.htp.hierarchy import Hierarchy
 from modelexport.module_parity import ModuleParity
-from modelexport.module_reference import record
+from modelexport.module_parity.reference import record
 from modelexport.plan import GraphPlan, opset_of, plan
 from modelexport.references import Interface
 from modelexport.tracing import trace_graph

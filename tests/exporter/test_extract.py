@@ -14,7 +14,7 @@ from modelexport import weights
 from modelexport.contract.errors import NoTagsError, OutputExistsError, UsageError
 from modelexport.extract import Extracted, extract
 from modelexport.htp.tags import Tag, all_nodes
-from modelexport.module_reference import RecordedCall, record
+from modelexport.module_parity.reference import RecordedCall, record
 from tests.exporter.htp_models import exported
 
 

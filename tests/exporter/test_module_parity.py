@@ -19,7 +19,7 @@ from modelexport.htp.branches import Branch
 from modelexport.htp.calls import CallTree
 from modelexport.htp.tags import CALL, Tag, all_nodes
 from modelexport.module_parity import ModuleParity, difference
-from modelexport.module_reference import record
+from modelexport.module_parity.reference import record
 from tests.exporter.htp_models import MODELS, exported, module_parities
 
 
