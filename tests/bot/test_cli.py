@@ -37,12 +37,14 @@ def exporter(tmp_path: Path) -> Path:
             print("1.0.0"); sys.exit()
         sys.path.insert(0, {str(ROOT)!r})
         import hashlib
+        import json
         from pathlib import Path
         from modelexport.contract import Options
         from modelexport_bot.hub import HubFile
         from modelexport_bot.resolve import Plan
         from tests.bot import world
-        arguments = sys.argv[5:]
+        print('{{"event": "ready"}}', flush=True)
+        arguments = json.loads(sys.stdin.readline())["arguments"]
         given = dict(zip(arguments[3::2], arguments[4::2]))
         source, out = Path(arguments[0]), Path(arguments[1])
         weights = (source / "model.safetensors").read_bytes()
