@@ -17,7 +17,13 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from modelexport import __version__
-from modelexport.contract.errors import CancelledError, EngineMissingError, ModelExportError, UsageError
+from modelexport.contract.errors import (
+    CancelledError,
+    EngineMissingError,
+    ExporterCrashedError,
+    ModelExportError,
+    UsageError,
+)
 
 app = typer.Typer(
     name="modelexport",
@@ -90,6 +96,13 @@ def export(
         except ModelExportError as error:
             display.failed(error)
             _exit(error, verbose)
+        except Exception as error:  # noqa: BLE001  a bug, in us or below us; it is reported as such
+            crash = ExporterCrashedError(
+                f"The export failed in a way it does not know: {type(error).__name__}: {error}. {out} was not written. "
+                "Run it again with --verbose, and please report what it prints."
+            )
+            display.failed(crash)
+            _exit(crash, verbose, error)
         except KeyboardInterrupt as error:
             cancelled = CancelledError(f"Stopped. {out} was not written.")
             display.failed(cancelled)
@@ -286,7 +299,7 @@ def _require_engine() -> None:
     missing = [name for name in ("torch", "onnx_ir", "optimum") if find_spec(name) is None]
     if missing:
         raise EngineMissingError(
-            f"This command needs the engine, and {', '.join(missing)} is not installed. "
+            f"This command needs the engine; {', '.join(missing)} cannot be found. "
             'Install it with: pip install "modelexport[engine]"'
         )
 
@@ -311,9 +324,9 @@ def _print_error(error: ModelExportError) -> None:
     Console(stderr=True).print(f"[red]{error.code.value}[/]: {escape(error.message)}", highlight=False, soft_wrap=True)
 
 
-def _exit(error: ModelExportError, verbose: bool) -> NoReturn:
+def _exit(error: ModelExportError, verbose: bool, cause: BaseException | None = None) -> NoReturn:
     if verbose:
         import traceback
 
-        traceback.print_exception(error)
+        traceback.print_exception(cause or error)
     sys.exit(error.exit_status)

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from modelexport.contract.errors import OutputExistsError
+from modelexport.contract.errors import OutputExistsError, OutputUnwritableError
 
 
 @contextmanager
@@ -23,11 +23,10 @@ def staged(out: Path, *, overwrite: bool = False) -> Iterator[Path]:
 
     Raises:
         OutputExistsError: it does; nothing was touched.
+        OutputUnwritableError: nothing can be written there.
     """
     _require_free(out, overwrite)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    _remove_leftovers(out)
-    staging = Path(tempfile.mkdtemp(prefix=f".{out.name}.{os.getpid()}.", suffix=".partial", dir=out.parent))
+    staging = _staging(out)
     try:
         yield staging
         staging.chmod(0o777 & ~_umask())
@@ -35,6 +34,17 @@ def staged(out: Path, *, overwrite: bool = False) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(staging, ignore_errors=True)
         raise
+
+
+def _staging(out: Path) -> Path:
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers(out)
+        return Path(tempfile.mkdtemp(prefix=f".{out.name}.{os.getpid()}.", suffix=".partial", dir=out.parent))
+    except OSError as error:
+        raise OutputUnwritableError(
+            f"{out} cannot be written: {error.strerror} ({error.filename}). Choose a folder that you may write to."
+        ) from error
 
 
 def _require_free(out: Path, overwrite: bool) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from modelexport.contract.errors import OutputExistsError
+from modelexport.contract.errors import OutputExistsError, OutputUnwritableError
 from modelexport.output import staged
 
 
@@ -38,6 +38,12 @@ def test_a_file_in_the_way_is_refused(tmp_path: Path, overwrite: bool) -> None:
     with pytest.raises(OutputExistsError), staged(tmp_path / "out", overwrite=overwrite):
         pass
     assert (tmp_path / "out").read_text() == "mine"
+
+
+def test_a_place_that_cannot_be_written_is_said(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputUnwritableError, match="cannot be written"), staged(tmp_path / "file" / "out"):
+        pass
 
 
 def test_a_folder_that_appears_meanwhile_wins(tmp_path: Path) -> None:

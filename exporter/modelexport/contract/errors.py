@@ -14,6 +14,7 @@ class ErrorCode(StrEnum):
 
     USAGE = "usage"
     OUTPUT_EXISTS = "output_exists"
+    OUTPUT_UNWRITABLE = "output_unwritable"
     SOURCE_NOT_FOUND = "source_not_found"
     CONFIG_MISSING = "config_missing"
     CONFIG_INVALID = "config_invalid"
@@ -88,6 +89,13 @@ class OutputExistsError(ModelExportError):
 
     code = ErrorCode.OUTPUT_EXISTS
     exit_status = 3
+
+
+class OutputUnwritableError(ModelExportError):
+    """The output folder cannot be made where it was asked for."""
+
+    code = ErrorCode.OUTPUT_UNWRITABLE
+    exit_status = 8
 
 
 class SourceNotFoundError(ModelExportError):
