@@ -61,7 +61,7 @@ SIZES = tuple(
     Model(f"bert {layers} layers", "text-classification", 1, config=_bert(layers, 1344, num_attention_heads=21))
     for layers in (1, 12, 24)
 )
-"""For the plots of time and memory against size, from 0.2 GB up; the 36 layers of the 840 M model are the last point."""
+"""For the plots of time and memory against size, from 0.2 GB up; the 840 M model is the last point."""
 
 
 def ensure(model: Model) -> Path:
