@@ -13,7 +13,7 @@ import torch
 from transformers import PretrainedConfig
 
 import modelexport.weights as weights
-from modelexport import merge, preprocessors, references
+from modelexport import limits, merge, preprocessors, references
 from modelexport.bridge import Prepared
 from modelexport.checkpoint import Checkpoint
 from modelexport.contract.errors import CheckpointIncompleteError, OptionsInvalidError
@@ -76,7 +76,7 @@ def convert(
         models[graph_plan.name] = trace_graph(graph_plan, hierarchy, opset, emit)
     interfaces = {name: _interface(model) for name, model in models.items()}
     published = _merge(models, hierarchy)
-    notes = (*loaded.notes, *_fit_optimum(published, loaded.model.config))
+    notes = (*loaded.notes, *limits.notes(prepared.config), *_fit_optimum(published, loaded.model.config))
     graphs, files = [], []
     for stem, model in published.items():
         _require_trained(model, loaded.uninitialised)

@@ -65,8 +65,19 @@ def compare(
 
     Returns:
         One result per output; see :func:`require` for what to do with it.
+
+    Raises:
+        ParityFailedError: ONNX Runtime cannot run the case at all.
     """
-    actual = session.run(list(expected), feeds)
+    try:
+        actual = session.run(list(expected), feeds)
+    except Exception as error:
+        given = ", ".join(f"{name} {list(value.shape)}" for name, value in feeds.items())
+        raise ParityFailedError(
+            f"ONNX Runtime cannot run {graph} on the case {case!r} with {given}, which PyTorch computes: "
+            f"{type(error).__name__}: {(str(error).strip() or 'no message').splitlines()[0]}. Probably the graph holds on "
+            "to a length that the traced input had. Nothing was published. Please report the model."
+        ) from error
     shapes = {name: tuple(value.shape) for name, value in feeds.items()}
     results = []
     for (name, want), got in zip(expected.items(), actual, strict=True):

@@ -1,6 +1,7 @@
 """A dozen animals of the zoo through the whole export; ``make breadth`` takes all of them, beside optimum-cli."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from modelexport.contract.errors import (
 from modelexport.contract.manifest import Manifest, Options
 from modelexport.export import Origin, export
 from modelexport.generation import Prompt
+from tests.zoo.animal import Animal
 from tests.zoo.build import build
 from tests.zoo.models import find
 
@@ -158,17 +160,37 @@ def test_a_model_without_cache_says_how_to_load_it(tmp_path: Path) -> None:
     assert any("use_cache=False" in note for note in manifest.notes)
 
 
+def other(model_type: str, **config: object) -> Animal:
+    """An animal of the zoo with another config."""
+    animal = find(model_type)
+    return replace(animal, config={**animal.config, **config})
+
+
 def test_falcon_with_several_key_value_heads_is_exported(tmp_path: Path) -> None:
     """Optimum's dummy cache has one head for it, and the trace fails."""
-    animal = find("falcon")
-    animal.config.update(new_decoder_architecture=True, num_kv_heads=2)
-    try:
-        model = build(animal, PAST, tmp_path / "model")
-    finally:
-        animal.config.update(new_decoder_architecture=False, num_kv_heads=4)
+    model = build(other("falcon", new_decoder_architecture=True, num_kv_heads=2), PAST, tmp_path / "model")
     with pytest.raises(RuntimeError, match="Sizes of tensors"):
         main_export(str(model), output=tmp_path / "optimum", task=PAST, local_files_only=True, do_validation=False)
     assert run(model, tmp_path / "out", PAST).optimum.model_class == "ORTModelForCausalLM"
+
+
+@pytest.mark.parametrize(
+    ("animal", "task"),
+    [
+        (other("longt5", encoder_attention_type="transient-global"), SEQ2SEQ),
+        (other("whisper", max_source_positions=100), "automatic-speech-recognition-with-past"),
+        (other("llama", pad_token_id=None), "text-classification"),
+    ],
+    ids=["LongT5 with global blocks", "Whisper for short sounds", "a classifier without padding token"],
+)
+def test_a_config_that_optimum_cannot_trace_is_exported(tmp_path: Path, animal: Animal, task: str) -> None:
+    assert run(build(animal, task, tmp_path / "model"), tmp_path / "out", task).task == task
+
+
+def test_big_birds_sparse_attention_is_told_to_be_exported_as_full(tmp_path: Path) -> None:
+    animal = other("big_bird", attention_type="block_sparse", block_size=4, num_random_blocks=1)
+    manifest = run(build(animal, "fill-mask", tmp_path / "model"), tmp_path / "out", None)
+    assert any("full attention" in note and "28 tokens" in note for note in manifest.notes)
 
 
 def test_what_optimum_cannot_run_is_refused_before_the_weights_are_read() -> None:
