@@ -39,8 +39,8 @@ def notes(config: Mapping[str, Any]) -> tuple[str, ...]:
         limit = (5 + 2 * random) * block
         if sparse:
             note = (
-                f"Block-sparse attention, which draws random blocks, is exported as full attention: up to {limit} tokens "
-                "that is what the PyTorch model computes, beyond it is not."
+                f"Block-sparse attention, which draws random blocks, is exported as full attention: up to {limit} "
+                "tokens that is what the PyTorch model computes, beyond it is not."
             )
             return (note,)
     return ()

@@ -75,8 +75,8 @@ def compare(
         given = ", ".join(f"{name} {list(value.shape)}" for name, value in feeds.items())
         raise ParityFailedError(
             f"ONNX Runtime cannot run {graph} on the case {case!r} with {given}, which PyTorch computes: "
-            f"{type(error).__name__}: {(str(error).strip() or 'no message').splitlines()[0]}. Probably the graph holds on "
-            "to a length that the traced input had. Nothing was published. Please report the model."
+            f"{type(error).__name__}: {(str(error).strip() or 'no message').splitlines()[0]}. Probably the graph holds "
+            "on to a length that the traced input had. Nothing was published. Please report the model."
         ) from error
     shapes = {name: tuple(value.shape) for name, value in feeds.items()}
     results = []

@@ -19,9 +19,8 @@ pytestmark = pytest.mark.engine
 TOLERANCE = 1e-4
 BY_NAME = {model.name: model for model in MODELS}
 BEYOND_THE_LIMIT = {"llama_dynamic", "mistral_longrope", "phi3_longrope"}  # see bridge.rope.length_limit
-BEYOND_OPTIMUM = {"whisper"}  # exports 3000 frames whatever max_source_positions says
 QUICK = {"llama_theta", "gemma3_layers", "modernbert_layers", "t5_unscaled", "clip_vision_renamed"}
-EXPORTABLE = [model for model in MODELS if model.name not in BEYOND_THE_LIMIT | BEYOND_OPTIMUM]
+EXPORTABLE = [model for model in MODELS if model.name not in BEYOND_THE_LIMIT]
 
 
 def exported(model: Model, folder: Path) -> tuple[Path, list[Event]]:
@@ -79,7 +78,7 @@ def test_a_length_beyond_which_the_graph_is_wrong_is_noted(tmp_path: Path) -> No
     assert any(isinstance(event, Note) and "up to 16 tokens" in event.message for event in events)
 
 
-@pytest.mark.parametrize("name", sorted(BEYOND_THE_LIMIT - {"llama_dynamic"} | BEYOND_OPTIMUM))
+@pytest.mark.parametrize("name", sorted(BEYOND_THE_LIMIT - {"llama_dynamic"}))
 def test_what_cannot_be_traced_faithfully_is_refused(name: str, tmp_path: Path) -> None:
     with pytest.raises((ParityFailedError, ExportFailedError)):
         exported(BY_NAME[name], tmp_path)

@@ -145,7 +145,8 @@ def _worst(results: Any) -> float:
 
 
 def _line(message: str) -> str:
-    """The first line of ``message``; of a traceback also the last, which names the error."""
+    """The first line of ``message``, of a traceback also the last, which names the error; no path of this machine."""
+    message = message.replace(f"{FOLDER}/", "")
     lines = [line for line in message.strip().splitlines() if line.strip()]
     return (lines[0] if len(lines) < 3 else f"{lines[0]} … {lines[-1]}")[:400]
 

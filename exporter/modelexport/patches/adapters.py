@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from optimum.exporters.onnx.base import OnnxConfig
 from transformers import PreTrainedModel
 
-from modelexport.patches import decision_transformer, imagegpt, longformer, longt5, metaclip_2, vit_mae
+from modelexport.patches import decision_transformer, imagegpt, longformer, longt5, metaclip_2, sam, vit_mae
 
 Adapter = Callable[[PreTrainedModel, OnnxConfig], None]
 """Changes a loaded model or its export config, in place."""
@@ -16,5 +16,6 @@ ADAPTERS: Mapping[str, Adapter] = {
     "longformer": longformer.adapt,
     "longt5": longt5.adapt,
     "metaclip_2": metaclip_2.adapt,
+    "sam": sam.adapt,
     "vit_mae": vit_mae.adapt,
 }

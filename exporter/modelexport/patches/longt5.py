@@ -2,9 +2,9 @@
 
 transformers 4.57: ``_create_global_aggregates`` sums the tokens of every block by ``one_hot`` with as many classes as
 there are blocks, and ``_make_global_fixed_block_ids`` repeats a row once for every block. A trace freezes the first at
-the number of blocks that the traced input had, and the second fails in ONNX Runtime on texts shorter than a block, which
-have none: ``The dimension with value zero exceeds the dimension size``. Comparisons with the block numbers do the same
-for any length.
+the number of blocks that the traced input had. The second fails in ONNX Runtime on texts shorter than a block, which
+have none: ``The dimension with value zero exceeds the dimension size``. Comparisons with the block numbers do the
+same for any length.
 """
 
 from typing import Any
