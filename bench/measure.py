@@ -16,7 +16,7 @@ from pathlib import Path
 
 import psutil
 
-_INTERVAL = 0.05  # seconds
+_INTERVAL = 0.25  # seconds; reading smaps_rollup costs the watched process time
 
 
 @dataclass(frozen=True)

@@ -63,7 +63,7 @@ def write(results: dict[str, Any], docs: Path) -> None:
 Written by `make bench` ({results["machine"]}). Whole processes run alternately, ours, `optimum-cli export onnx`, ours, …, on the same
 input; ratios are medians over the pairs. Ours includes module tags, the parity gate and the load with Optimum.
 
-Memory is the peak of the whole process tree, sampled every 50 ms. *PSS* counts private pages and each process's share of shared ones;
+Memory is the peak of the whole process tree, sampled four times a second. *PSS* counts private pages and each process's share of shared ones;
 file-backed pages (the mapped checkpoint) count while they are resident, although the kernel may drop them. *Anonymous* is what no file
 backs.
 
