@@ -11,7 +11,7 @@ from pathlib import Path
 from modelexport.contract.errors import TooLargeError, UsageError
 
 _ENGINE = 700_000_000  # bytes; torch, transformers, Optimum and ONNX Runtime imported, and a trace without weights
-_COPIES = 1.35  # of the exported weights; one copy in memory, and the largest tensors of the graph on their way
+_COPIES = 1.8  # of the exported weights: the mapped file, and what is on its way from it or to it
 _CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")  # version 2, version 1
 _UNLIMITED = 1 << 60
 
