@@ -25,6 +25,7 @@ def staged(out: Path, *, overwrite: bool = False) -> Iterator[Path]:
         OutputExistsError: it does; nothing was touched.
         OutputUnwritableError: nothing can be written there.
     """
+    out = Path(os.path.realpath(out))  # a link to a folder: it is the folder that is filled
     _require_free(out, overwrite)
     staging = _staging(out)
     try:

@@ -45,10 +45,9 @@ def reference(plan: GraphPlan, case: Case, output_names: Sequence[str]) -> dict[
     missing = set(output_names) - outputs.keys()
     if missing:
         raise ExportFailedError(
-            f"{type(plan.model).__name__} returned no {', '.join(sorted(missing))}, so there is nothing to "
-            f"compare the graph "
-            f"{plan.name} with. This is a disagreement between Optimum's export config and transformers; please "
-            f"report it."
+            f"{type(plan.model).__name__} returned no {', '.join(sorted(missing))}, so there is nothing to compare "
+            f"the graph {plan.name} with. This is a disagreement between Optimum's export config and transformers; "
+            "please report it."
         )
     return {name: np.array(outputs[name].numpy(), copy=True) for name in output_names}
 
@@ -113,7 +112,9 @@ def difference(got: np.ndarray, want: np.ndarray) -> tuple[float, float]:
     delta[(got == want) | (np.isnan(got) & np.isnan(want))] = 0.0
     delta[~np.isfinite(delta)] = np.inf
     finite = np.abs(want[np.isfinite(want)])
-    scale = float(finite.max()) if finite.size else 0.0
+    if not finite.size:  # agreeing on nothing but NaN proves nothing
+        return float("inf"), float("inf")
+    scale = float(finite.max())
     worst = float(delta.max())
     return worst, worst / scale if scale else worst
 
@@ -132,10 +133,14 @@ def require(results: Sequence[ParityResult]) -> None:
     raise ParityFailedError(
         f"ONNX Runtime and PyTorch disagree: output {worst.output!r} of {worst.graph} differs by {worst.max_abs:.3g} "
         f"(relative {worst.max_rel:.3g}) on the case {worst.case!r} with {shapes}; allowed is {worst.tolerance:.3g}. "
-        f"{len(failed)} of {len(results)} comparisons failed. Nothing was published. If this precision is enough "
-        f"for you, "
-        "raise --atol; otherwise please report the model."
+        f"{len(failed)} of {len(results)} comparisons failed. Nothing was published. {_advice(worst)}"
     )
+
+
+def _advice(worst: ParityResult) -> str:
+    if not np.isfinite(worst.max_abs):
+        return "One side is not finite or has another shape: look for NaN in the weights, or please report the model."
+    return "If this precision is enough for you, raise --atol; otherwise please report the model."
 
 
 @dataclass(frozen=True)

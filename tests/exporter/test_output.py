@@ -40,6 +40,15 @@ def test_a_file_in_the_way_is_refused(tmp_path: Path, overwrite: bool) -> None:
     assert (tmp_path / "out").read_text() == "mine"
 
 
+def test_a_link_to_an_empty_folder_is_filled_where_it_leads(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to("folder")
+    with staged(tmp_path / "link") as folder:
+        (folder / "file").write_text("x")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "folder" / "file").read_text() == "x"
+
+
 def test_a_place_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(OutputUnwritableError, match="cannot be written"), staged(tmp_path / "file" / "out"):

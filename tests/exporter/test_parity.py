@@ -17,6 +17,11 @@ def test_a_value_that_is_not_finite_is_infinitely_far_off(wrong: float) -> None:
     assert difference(np.array([wrong, 2.0]), np.array([1.0, 2.0]))[0] == np.inf
 
 
+def test_agreeing_on_nothing_but_nan_proves_nothing() -> None:
+    nothing = np.full((2, 3), np.nan, np.float32)
+    assert difference(nothing, nothing.copy())[0] == np.inf
+
+
 def test_another_shape_is_infinitely_far_off_even_where_it_would_broadcast() -> None:
     assert difference(np.zeros((1, 3)), np.zeros((3,)))[0] == np.inf
 
