@@ -59,8 +59,7 @@ def convert(
     if name == "bfloat16":
         raise OptionsInvalidError(
             "The weights are bfloat16, for which ONNX Runtime has hardly any operator on the CPU, so the result "
-            "could not "
-            "be run or checked. Leave --dtype source out: float32 holds every bfloat16 number exactly."
+            "could not be run or checked. Leave --dtype source out: float32 holds every bfloat16 number exactly."
         )
     loaded = load_model(prepared, checkpoint, task, getattr(torch, name))
     settings = CacheSettings(loaded.model)
@@ -125,8 +124,7 @@ def _fit_optimum(models: Mapping[str, ir.Model], config: PretrainedConfig) -> tu
             return (
                 (
                     f"Optimum starts generating with an empty cache of {empty.heads} heads of size {empty.key_size}, "
-                    f"which this model "
-                    "does not have; the graph accepts it. With CUDA, pass use_io_binding=False."
+                    "which this model does not have; the graph accepts it. With CUDA, pass use_io_binding=False."
                 ),
             )
     return ()

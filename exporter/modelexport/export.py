@@ -65,9 +65,8 @@ def export(
     except OSError as error:
         if error.errno in _DISK_FULL:
             raise DiskFullError(
-                f"The disk is full ({error.strerror}). {out} was not written. Free space for about twice the size "
-                f"of the "
-                "weights there and in the temporary folder (TMPDIR), then run again."
+                f"The disk is full ({error.strerror}). {out} was not written. Free space for about twice the size of "
+                "the weights there and in the temporary folder (TMPDIR), then run again."
             ) from error
         raise
     return manifest

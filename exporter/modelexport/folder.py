@@ -41,7 +41,6 @@ def manifest(folder: Path) -> Manifest | None:
     except (ValidationError, UnicodeDecodeError) as error:
         first = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
         raise FolderInvalidError(
-            f"{path} is not a manifest that this version of modelexport reads ({first}). It was changed by hand "
-            f"or written "
-            "by a later version; export again, or update modelexport."
+            f"{path} is not a manifest that this version of modelexport reads ({first}). It was changed by hand or "
+            "written by a later version; export again, or update modelexport."
         ) from error

@@ -85,8 +85,7 @@ def reference(
         first_line = (str(error).strip() or "no message").splitlines()[0]
         raise ConfigInvalidError(
             f"The PyTorch model itself cannot generate text: {type(error).__name__}: {first_line}. Correct its "
-            f"config.json or "
-            "generation_config.json (token ids, lengths), or export it for another task."
+            "config.json or generation_config.json (token ids, lengths), or export it for another task."
         ) from error
     tokens = made.sequences[:, -steps:]
     best = torch.stack([scores.double().topk(2, dim=-1).values for scores in made.scores], dim=1)

@@ -51,8 +51,7 @@ def load(folder: Path, model_class: type, files: frozenset[str]) -> Any:
         names = ", ".join(sorted(path.name for path in opened)) or "nothing"
         raise OptimumLoadFailedError(
             f"{model_class.__name__} loaded {names} instead of {', '.join(sorted(files))}: it exported the model "
-            f"again or "
-            "picked another file."
+            "again or picked another file."
         )
     return model
 

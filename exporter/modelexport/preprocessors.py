@@ -57,7 +57,6 @@ def _load(from_pretrained: Callable[..., Any], folder: Path, kind: str, **option
     except Exception as error:
         first_line = (str(error).strip() or "no message").splitlines()[0]
         raise TokenizerUnreadableError(
-            f"The repo has a {kind}, but transformers cannot load it: {type(error).__name__}: {first_line}. "
-            f"Without it the "
-            "ONNX model could not be used. Save it again with a current transformers and upload it."
+            f"The repo has a {kind}, but transformers cannot load it: {type(error).__name__}: {first_line}. Without "
+            "it the ONNX model could not be used. Save it again with a current transformers and upload it."
         ) from error

@@ -34,9 +34,8 @@ def locate(source: str, revision: str | None) -> tuple[Path, str | None, str | N
     if folder.is_dir():
         if revision is not None:
             raise SourceNotFoundError(
-                f"{source} is a local folder, which has no revisions. Leave --revision out, or rename the folder "
-                f"if you "
-                "mean the repo of that name on the Hub."
+                f"{source} is a local folder, which has no revisions. Leave --revision out, or rename the folder if "
+                "you mean the repo of that name on the Hub."
             )
         return folder, None, None
     if folder.exists() or not REPO_ID.fullmatch(source):
@@ -75,9 +74,8 @@ def translate(error: Exception, repo: str, revision: str | None) -> NoReturn:
         ) from error
     if isinstance(error, RepositoryNotFoundError):
         raise RepoNotFoundError(
-            f"There is no folder {repo}, and no repo of that name that you can see on the Hub. Check the "
-            f"spelling; for a "
-            "private repo, log in with `hf auth login`."
+            f"There is no folder {repo}, and no repo of that name that you can see on the Hub. Check the spelling; "
+            "for a private repo, log in with `hf auth login`."
         ) from error
     if isinstance(error, json.JSONDecodeError | OSError):  # requests' exceptions are OSErrors
         raise HubUnavailableError(f"{where} could not be downloaded: {error}. Try again later.") from error

@@ -68,8 +68,7 @@ def supported_tasks(model_type: str) -> Mapping[str, Any]:
     except KeyError:
         raise UnsupportedArchitectureError(
             f"Optimum has no ONNX export for the architecture {model_type!r}, so there is nothing that could be "
-            f"verified. "
-            "The list of those it has: https://huggingface.co/docs/optimum-onnx/onnx/overview"
+            "verified. The list of those it has: https://huggingface.co/docs/optimum-onnx/onnx/overview"
         ) from None
 
 

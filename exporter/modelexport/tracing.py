@@ -39,8 +39,7 @@ def trace_graph(plan: GraphPlan, hierarchy: Hierarchy, opset: int, emit: Emit) -
         first_line = (str(error).strip() or "no message").splitlines()[0]
         raise ExportFailedError(
             f"torch cannot trace {type(plan.model).__name__} to ONNX opset {opset}: {type(error).__name__}: "
-            f"{first_line}. "
-            "Run with --verbose for the whole story, and please report the model."
+            f"{first_line}. Run with --verbose for the whole story, and please report the model."
         ) from error
     emit(Stage(stage=StageName.PROJECT, detail=f"{len(traced.calls):,} module calls"))
     model = graph.build(traced, hierarchy, plan.model.state_dict(keep_vars=True), axes)
