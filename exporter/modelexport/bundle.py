@@ -19,7 +19,7 @@ from modelexport.bridge import Prepared
 from modelexport.checkpoint import Checkpoint
 from modelexport.checkpoint.folder import Folder
 from modelexport.contract.errors import ConfigInvalidError, FolderInvalidError
-from modelexport.samples import PAIRS, texts_for
+from modelexport.parity.samples import PAIRS, texts_for
 
 _IMAGE_SIZES = ((64, 48), (37, 91), (256, 256))  # width and height in pixels: either side longer, and neither
 _SECONDS = (0.5, 1.3)

@@ -13,14 +13,15 @@ import numpy as np
 import onnxruntime
 from optimum.onnxruntime import ORTModelForCustomTasks
 
-from modelexport import generation, optimum_check, parity
+from modelexport import optimum_check
 from modelexport.contract.errors import OptimumLoadFailedError
 from modelexport.contract.events import Progress, Stage, StageName
 from modelexport.contract.manifest import OptimumCheck, ParityResult
-from modelexport.generation import PromptFile
 from modelexport.isolation import Emit
-from modelexport.references import References
-from modelexport.session import session_options
+from modelexport.parity import generation, numbers
+from modelexport.parity.generation import PromptFile
+from modelexport.parity.references import References
+from modelexport.parity.session import session_options
 
 _LARGE = 200_000_000
 """Bytes of graphs, above which the padded batch is generated with the cache only: without it each step computes the
@@ -56,11 +57,11 @@ def check(folder: Path, references: References, model_class: type, atol: float, 
     for file, references_of_file in references.calls.items():
         session = sessions.get(Path(file).stem) or _session(folder / file)
         for number, (case, feeds, expected) in enumerate(references_of_file.load()):
-            results += parity.compare(session, file, case, feeds, expected, atol)
+            results += numbers.compare(session, file, case, feeds, expected, atol)
             if number == 0 and _is_called_directly(references):  # the same session; only the way into it is another
                 worst = _through_optimum(model, feeds, expected)
             emit(Progress(stage=StageName.CHECK, done=number + 1, total=len(results), unit="cases"))
-    parity.require(results)
+    numbers.require(results)
     if references.prompts is not None:
         generated, worst = _generate(model, references.prompts, list(references.calls)[-1], atol)
         results += generated
@@ -127,7 +128,7 @@ def _through_optimum(model: object, feeds: Mapping[str, np.ndarray], expected: M
             f"{type(model).__name__} returned {', '.join(outputs) or 'nothing'}, none of the graph's outputs "
             f"{', '.join(expected)}. Export for another task."
         )
-    return max(parity.difference(outputs[name], expected[name])[0] for name in shared)
+    return max(numbers.difference(outputs[name], expected[name])[0] for name in shared)
 
 
 def _session(path: Path) -> onnxruntime.InferenceSession:

@@ -26,19 +26,9 @@ from rich.console import Console
 from rich.table import Table
 from transformers import AutoConfig
 
-from modelexport import (
-    checkpoint,
-    isolation,
-    optimum_check,
-    original,
-    parity,
-    preprocessors,
-    references,
-    source,
-)
+from modelexport import checkpoint, isolation, optimum_check, original, preprocessors, source
 from modelexport import folder as folders
 from modelexport import task as tasks
-from modelexport.cases import Preprocessors
 from modelexport.check import Checked, check
 from modelexport.contract.errors import (
     ConfigInvalidError,
@@ -53,7 +43,9 @@ from modelexport.htp.tags import Tag, all_nodes
 from modelexport.isolation import Emit
 from modelexport.module_parity import ModuleParity
 from modelexport.module_parity import check as module_check
-from modelexport.references import References
+from modelexport.parity import numbers, references
+from modelexport.parity.cases import Preprocessors
+from modelexport.parity.references import References
 
 
 @dataclass(frozen=True)
@@ -285,7 +277,7 @@ def _require_finite(outputs: dict[str, np.ndarray]) -> None:
 def _compare(folder: Path, read: checkpoint.Checkpoint, task: str, model_class: type, atol: float | None) -> Checked:
     with tempfile.TemporaryDirectory(prefix="modelexport-") as scratch:
         made, dtype = isolation.run(_references, read, task, folder, Path(scratch), emit=_silent)
-        tolerance = atol if atol is not None else parity.TOLERANCE[dtype]
+        tolerance = atol if atol is not None else numbers.TOLERANCE[dtype]
         return isolation.run(check, folder, made, model_class, tolerance, emit=_silent)
 
 

@@ -13,20 +13,21 @@ import torch
 from transformers import PretrainedConfig
 
 import modelexport.weights as weights
-from modelexport import limits, merge, preprocessors, references
+from modelexport import limits, merge, preprocessors
 from modelexport.bridge import Prepared
 from modelexport.checkpoint import Checkpoint
 from modelexport.contract.errors import CheckpointIncompleteError, OptionsInvalidError
 from modelexport.contract.events import Note, Progress, Stage, StageName
 from modelexport.contract.manifest import Graph, ModuleNode, Options, Tensor
-from modelexport.generation import CacheSettings
 from modelexport.htp.hierarchy import Hierarchy
 from modelexport.htp.tags import Origin, Tag, all_nodes
 from modelexport.isolation import Emit
 from modelexport.load import load_model
+from modelexport.parity import references
+from modelexport.parity.generation import CacheSettings
+from modelexport.parity.references import Interface, References
 from modelexport.patches import empty_cache
 from modelexport.plan import DECODER, DECODER_MERGED, DECODER_WITH_PAST, opset_of, plan
-from modelexport.references import Interface, References
 from modelexport.tracing import trace_graph
 from modelexport.weights import Written
 

@@ -19,7 +19,7 @@ from modelexport.contract.manifest import MANIFEST_NAME, FileEntry, Manifest, Op
 from modelexport.convert import Converted, convert
 from modelexport.graph import IR_VERSION
 from modelexport.isolation import Emit
-from modelexport.parity import TOLERANCE
+from modelexport.parity.numbers import TOLERANCE
 
 _VERSIONS = ("modelexport", "torch", "transformers", "optimum", "optimum-onnx", "onnx", "onnx-ir", "onnxruntime")
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

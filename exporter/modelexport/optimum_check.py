@@ -16,8 +16,8 @@ import onnxruntime
 import torch
 
 from modelexport.contract.errors import OptimumLoadFailedError
+from modelexport.parity.session import session_options
 from modelexport.plan import DECODER, DECODER_MERGED, DECODER_WITH_PAST
-from modelexport.session import session_options
 
 _SESSION_HOLDERS = ("session", "encoder", "decoder", "decoder_with_past", "vision_encoder", "text_encoder")
 

@@ -9,14 +9,14 @@ import torch
 from transformers import PreTrainedModel
 
 from modelexport import bridge, preprocessors
-from modelexport.cases import Preprocessors
 from modelexport.checkpoint import Checkpoint
 from modelexport.contract.errors import FolderInvalidError
-from modelexport.generation import CacheSettings
 from modelexport.htp.hierarchy import Hierarchy
 from modelexport.load import load_model
+from modelexport.parity.cases import Preprocessors
+from modelexport.parity.generation import CacheSettings
+from modelexport.parity.references import Interface
 from modelexport.plan import DECODER, DECODER_MERGED, DECODER_WITH_PAST, GraphPlan, plan
-from modelexport.references import Interface
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from typing import Any
 
 from transformers import AutoFeatureExtractor, AutoImageProcessor, AutoProcessor, AutoTokenizer
 
-from modelexport.cases import Preprocessors
 from modelexport.contract.errors import TokenizerUnreadableError
+from modelexport.parity.cases import Preprocessors
 
 _VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "merges.txt", "tokenizer.model", "spiece.model")
 

@@ -15,15 +15,16 @@ import torch
 import transformers
 from transformers import AutoConfig, PreTrainedModel
 
-from modelexport import module_parity, references, weights
-from modelexport.cases import Case, Preprocessors
+from modelexport import module_parity, weights
 from modelexport.convert import _merge
 from modelexport.htp.branches import branches
 from modelexport.htp.hierarchy import Hierarchy
 from modelexport.module_parity import ModuleParity
 from modelexport.module_parity.reference import record
+from modelexport.parity import references
+from modelexport.parity.cases import Case, Preprocessors
+from modelexport.parity.references import Interface
 from modelexport.plan import GraphPlan, opset_of, plan
-from modelexport.references import Interface
 from modelexport.tracing import trace_graph
 from tests.exporter.tiny import perturb
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from modelexport.contract.errors import ParityFailedError
-from modelexport.parity import ReferenceFile, compare, difference, require
+from modelexport.parity.numbers import ReferenceFile, compare, difference, require
 
 
 def test_equal_infinities_and_nans_are_no_difference() -> None:

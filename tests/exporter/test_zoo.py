@@ -11,7 +11,6 @@ import pytest
 import torch
 from optimum.exporters.onnx import main_export
 
-from modelexport import generation
 from modelexport import task as tasks
 from modelexport.check_folder import check_folder
 from modelexport.contract.errors import (
@@ -22,7 +21,8 @@ from modelexport.contract.errors import (
 )
 from modelexport.contract.manifest import Manifest, Options
 from modelexport.export import Origin, export
-from modelexport.generation import Prompt
+from modelexport.parity import generation
+from modelexport.parity.generation import Prompt
 from tests.zoo.animal import Animal
 from tests.zoo.build import build
 from tests.zoo.models import find

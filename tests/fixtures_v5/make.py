@@ -16,7 +16,7 @@ import numpy as np
 import torch
 import transformers
 
-from modelexport.samples import PAIRS, TEXTS
+from modelexport.parity.samples import PAIRS, TEXTS
 from tests.fixtures_v5 import filler, schema
 from tests.fixtures_v5.inputs import inputs_for
 from tests.fixtures_v5.models import MODELS, Model

@@ -12,7 +12,7 @@ from typing import Any
 
 from transformers import AutoConfig, AutoTokenizer
 
-from modelexport.samples import PAIRS, TEXTS
+from modelexport.parity.samples import PAIRS, TEXTS
 
 
 def main(original: Path, published: Path) -> list[str]:

@@ -24,7 +24,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from modelexport.checkpoint.folder import Folder
 from modelexport.contract.errors import TokenizerUnreadableError
-from modelexport.samples import PAIRS, texts_for
+from modelexport.parity.samples import PAIRS, texts_for
 
 CONFIG, BACKEND = "tokenizer_config.json", "tokenizer.json"
 _DEFAULT_INPUTS = ("input_ids", "attention_mask")

@@ -14,8 +14,7 @@ from rich.console import Console
 from rich.text import Text
 from rich.tree import Tree
 
-from modelexport import isolation, module_parity, module_tree, original, parity, references
-from modelexport.cases import Case
+from modelexport import isolation, module_parity, module_tree, original
 from modelexport.checkpoint import Checkpoint
 from modelexport.contract.errors import NoTagsError, ParityFailedError
 from modelexport.htp.branches import Branch, branches
@@ -24,6 +23,8 @@ from modelexport.htp.tags import Tag, all_nodes
 from modelexport.isolation import Emit
 from modelexport.module_parity import CallResult, ModuleParity
 from modelexport.module_parity.reference import Recording, record
+from modelexport.parity import numbers, references
+from modelexport.parity.cases import Case
 from modelexport.plan import DECODER, DECODER_WITH_PAST
 
 _BRANCHES = {DECODER: "else_branch", DECODER_WITH_PAST: "then_branch"}
@@ -59,7 +60,7 @@ def check_modules(folder: Path, read: Checkpoint, task: str, atol: float | None)
     """
     with tempfile.TemporaryDirectory(prefix="modelexport-") as scratch:
         runs, dtype = isolation.run(_record, read, task, folder, Path(scratch), emit=_silent)
-        tolerance = atol if atol is not None else parity.TOLERANCE[dtype]
+        tolerance = atol if atol is not None else numbers.TOLERANCE[dtype]
         return isolation.run(_compare, folder, runs, tolerance, emit=_silent)
 
 

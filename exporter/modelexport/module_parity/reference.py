@@ -20,9 +20,9 @@ import torch
 from optimum.exporters.onnx.model_patcher import original_scaled_dot_product_attention
 from transformers.cache_utils import Cache, EncoderDecoderCache
 
-from modelexport.cases import Case
 from modelexport.htp.hierarchy import Hierarchy
 from modelexport.htp.tags import Frame
+from modelexport.parity.cases import Case
 from modelexport.plan import GraphPlan
 
 

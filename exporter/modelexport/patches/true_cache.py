@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from modelexport import pytorch
+from modelexport.parity import pytorch
 from modelexport.plan import GraphPlan
 
 

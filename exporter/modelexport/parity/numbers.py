@@ -11,10 +11,10 @@ from typing import Protocol
 
 import numpy as np
 
-from modelexport import pytorch
-from modelexport.cases import Case
 from modelexport.contract.errors import ExportFailedError, ParityFailedError
 from modelexport.contract.manifest import ParityResult
+from modelexport.parity import pytorch
+from modelexport.parity.cases import Case
 from modelexport.plan import GraphPlan
 
 TOLERANCE = {"float32": 1e-4, "float16": 1e-2, "bfloat16": 5e-2}

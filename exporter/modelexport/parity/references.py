@@ -6,10 +6,10 @@ from pathlib import Path
 
 from transformers import PreTrainedModel
 
-from modelexport import decoder_cases, generation
-from modelexport.cases import Case, Preprocessors, make_cases
-from modelexport.generation import CacheSettings, PromptFile
-from modelexport.parity import ReferenceFile, reference
+from modelexport.parity import decoder_cases, generation
+from modelexport.parity.cases import Case, Preprocessors, make_cases
+from modelexport.parity.generation import CacheSettings, PromptFile
+from modelexport.parity.numbers import ReferenceFile, reference
 from modelexport.plan import DECODER, DECODER_MERGED, ENCODER, GraphPlan
 
 _GENERATES = ("text-generation", "text2text-generation", "automatic-speech-recognition", "image-to-text")

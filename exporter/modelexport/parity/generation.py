@@ -18,10 +18,10 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from modelexport import decoder_cases
-from modelexport.cases import Case, Preprocessors, positions, seed
 from modelexport.contract.errors import ConfigInvalidError, OptimumLoadFailedError, ParityFailedError
 from modelexport.contract.manifest import ParityResult
+from modelexport.parity import decoder_cases
+from modelexport.parity.cases import Case, Preprocessors, positions, seed
 from modelexport.plan import ENCODER, GraphPlan
 
 STEPS = 24

@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 
-from modelexport import pytorch
-from modelexport.cases import LONG, Case, Preprocessors, feeds, positions, seed
+from modelexport.parity import pytorch
+from modelexport.parity.cases import LONG, Case, Preprocessors, feeds, positions, seed
 from modelexport.plan import GraphPlan
 
 
