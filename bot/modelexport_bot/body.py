@@ -16,6 +16,7 @@ from modelexport_bot.result import PublishedFile
 FOLDER = "onnx"
 LONGEST = 60_000  # characters; the Hub takes 65,536 in a comment
 _TREE_LINES = 120
+_TOKENS = "tokens"  # what the manifest calls the output of generated text; its tolerance is none
 _GENERATES = ("CausalLM", "Seq2SeqLM", "SpeechSeq2Seq", "Vision2Seq")
 
 
@@ -182,11 +183,13 @@ def _files(subject: Subject) -> str:
 
 def _parity(manifest: Manifest) -> str:
     by_graph: dict[str, list[ParityResult]] = {}
+    texts = [result for result in manifest.parity if result.output == _TOKENS]
     for result in manifest.parity:
-        by_graph.setdefault(result.graph, []).append(result)
+        if result.output != _TOKENS:
+            by_graph.setdefault(result.graph, []).append(result)
     rows = []
     for graph, results in by_graph.items():
-        worst = max(results, key=lambda result: result.max_abs / result.tolerance)
+        worst = max(results, key=_share_of_tolerance)
         outputs = len({result.output for result in results})
         cases = len({result.case for result in results})
         rows.append(
@@ -203,9 +206,21 @@ def _parity(manifest: Manifest) -> str:
         "| graph | outputs | cases | largest absolute difference | relative | tolerance "
         "|\n|---|---:|---:|---|---:|---:|\n"
         + "\n".join(rows)
+        + _generated(texts)
         + "\n\nThen the folder was loaded the way you would, offline, with stock Optimum: "
         f"`{_code(check.model_class)}` read {files} and differed by at most {check.max_abs:.1e} from PyTorch."
     )
+
+
+def _share_of_tolerance(result: ParityResult) -> float:
+    return result.max_abs / result.tolerance if result.tolerance else result.max_abs
+
+
+def _generated(texts: Sequence[ParityResult]) -> str:
+    if not texts:
+        return ""
+    cases = "\n".join(f"- {plain(result.case)}" for result in texts)
+    return f"\n\nBoth also wrote text, greedily, and chose the same tokens:\n\n{cases}"
 
 
 def _modules(manifest: Manifest, lines: int) -> str:

@@ -154,6 +154,14 @@ def _subject(**changes: Any) -> Subject:
     return Subject("alice/bert", 3, told, (), wanted.marker(complete=True), "modelexport-bot")
 
 
+def test_generated_text_stands_beside_the_numbers() -> None:
+    numbers = _subject().manifest.parity[0]
+    changes = {"output": "tokens", "case": "generate, with cache, 20 steps", "max_abs": 0.0, "tolerance": 0.0}
+    text = body.body(_subject(parity=(numbers, numbers.model_copy(update=changes))))
+    assert "- generate, with cache, 20 steps" in text
+    assert "3.0e-06 (`last_hidden_state`" in text
+
+
 def test_what_a_repo_says_cannot_become_markup_in_the_body() -> None:
     modules = (ModuleNode(path="a.b```", type=HOSTILE, nodes=1),)
     graph = _subject().manifest.graphs[0].model_copy(update={"modules": modules})

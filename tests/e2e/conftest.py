@@ -16,6 +16,9 @@ import sys; from pathlib import Path
 from tests.exporter import tiny
 tiny.save_text(Path(sys.argv[1]) / "bert")
 tiny.save_vit(Path(sys.argv[1]) / "vit")
+from tests.zoo.build import build
+from tests.zoo.models import find
+build(find("gpt2"), "text-generation-with-past", Path(sys.argv[1]) / "gpt2")
 """
 
 
@@ -49,7 +52,7 @@ def minilm() -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_models(exporter: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a tiny BERT (``bert``) and a tiny ViT (``vit``)."""
+    """A folder with a tiny BERT (``bert``), a tiny ViT (``vit``) and a tiny GPT-2 (``gpt2``)."""
     folder = tmp_path_factory.mktemp("tiny")
     root = Path(__file__).parents[2]
     environment = {**os.environ, "PYTHONPATH": str(root), "ORT_DISABLE_TELEMETRY": "1"}

@@ -171,6 +171,18 @@ def test_a_dry_run_shows_everything_and_writes_nothing(
     assert Manifest.from_json((tmp_path / "kept" / "modelexport.json").read_text()).task == "image-classification"
 
 
+def test_a_model_that_writes_text(hub: LocalHub, bot: Path, tiny_models: Path, hf_home: Path) -> None:
+    hub.create_user("author")
+    hub.seed_repo("author/gpt2", tiny_models / "gpt2")
+    done = run(bot, ["run", "author/gpt2", "--json"], hub.environment(hf_home, token=hub.create_user("writer-bot")))
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["outcome"] == "created"
+    (pull_request,) = hub.pull_requests("author/gpt2")
+    body = pull_request["events"][0]["data"]["latest"]["raw"]
+    assert "model.generate(" in body
+    assert "- generate, padded batch, with cache, 20 steps" in body
+
+
 def test_help_loads_nothing_heavy(bot: Path) -> None:
     script = (
         "import sys; sys.argv[1:] = {!r}\n"
