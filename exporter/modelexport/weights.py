@@ -173,8 +173,6 @@ def _chunks(tensor: ir.TensorProtocol) -> Iterator[memoryview]:
     for start in range(0, len(data), _CHUNK):
         yield data[start : start + _CHUNK]
 
-    return torch.uint8
-
 
 class _HashedFile:
     """A file that knows its size and sha256 when it is done, without being read again.

@@ -15,8 +15,8 @@ gives every inlined node the scope of its call. What torch puts in the place of 
 either; :func:`_scope_all` gives it that of the assignment.
 
 Seams of torch 2.13 used here: ``_export``, ``_setup_trace_module_map``, ``_trace_and_get_graph_from_model`` and
-``_model_to_graph`` in ``torch/onnx/_internal/torchscript_exporter/utils.py``, and ``torch._C._jit_pass_onnx``, which
-they call. The same names exist since 2.9.
+``_model_to_graph`` in ``torch/onnx/_internal/torchscript_exporter/utils.py``, and two passes that they call,
+``torch._C._jit_pass_onnx`` and ``_jit_pass_onnx_graph_shape_type_inference``. The same names exist since 2.9.
 """
 
 import io
@@ -33,6 +33,9 @@ from torch.onnx._internal.torchscript_exporter import utils as torchscript
 
 from modelexport.htp.hierarchy import Hierarchy
 from modelexport.htp.tags import Frame, Stack
+
+_SHAPE = 64
+"""Elements; more than any shape has."""
 
 _KEY = re.compile(r"call(\d+)")
 _SEAMS = ("_setup_trace_module_map", "_trace_and_get_graph_from_model", "_model_to_graph")
@@ -157,7 +160,7 @@ def trace(
 @contextmanager
 def _torch_seams(recorder: _CallRecorder, captured: dict[str, Any]) -> Iterator[None]:
     originals = {name: getattr(torchscript, name) for name in _SEAMS}
-    convert = torch._C._jit_pass_onnx
+    convert, infer_shapes = torch._C._jit_pass_onnx, torch._C._jit_pass_onnx_graph_shape_type_inference
 
     def install_recorder(*_: Any) -> set[str]:
         torch.jit._trace._trace_module_map = recorder
@@ -176,12 +179,26 @@ def _torch_seams(recorder: _CallRecorder, captured: dict[str, Any]) -> Iterator[
     for name, replacement in zip(_SEAMS, (install_recorder, trace_and_inline, capture_weights), strict=True):
         setattr(torchscript, name, replacement)
     torch._C._jit_pass_onnx = _scope_all(convert)
+    torch._C._jit_pass_onnx_graph_shape_type_inference = _without_large_weights(infer_shapes)
     try:
         yield
     finally:
         torch._C._jit_pass_onnx = convert
+        torch._C._jit_pass_onnx_graph_shape_type_inference = infer_shapes
         for name, original in originals.items():
             setattr(torchscript, name, original)
+
+
+def _without_large_weights(infer: Callable[..., None]) -> Callable[..., None]:
+    """Torch's shape inference ``infer``, which would serialise every weight for the node that reads it, and read none.
+
+    The types of the graph's inputs hold the shapes of the weights. Only what may itself *be* a shape is handed over.
+    """
+
+    def infer_without(graph: torch._C.Graph, weights: Mapping[str, torch.Tensor], opset: int) -> None:
+        infer(graph, {name: tensor for name, tensor in weights.items() if tensor.numel() <= _SHAPE}, opset)
+
+    return infer_without
 
 
 def _inline_calls(graph: torch._C.Graph) -> None:
