@@ -283,17 +283,9 @@ def _compare(folder: Path, read: checkpoint.Checkpoint, task: str, model_class: 
 
 def _references(read: checkpoint.Checkpoint, task: str, folder: Path, scratch: Path, _: Emit) -> tuple[References, str]:
     model = original.load(read, task, folder, scratch)
-    made = references.make(
-        model.plans,
-        model.interfaces,
-        model.published,
-        model.preprocessors,
-        model.model,
-        model.settings,
-        task,
-        scratch,
-    )
-    return made, model.dtype
+    calls = references.make(model.plans, model.interfaces, model.published, model.preprocessors, scratch)
+    prompts = references.generate(model.plans, model.preprocessors, model.model, model.settings, task, scratch)
+    return References(calls, prompts), model.dtype
 
 
 def _silent(_: object) -> None:

@@ -4,16 +4,18 @@ Runs in a process of its own (:mod:`modelexport.isolation`), whose memory ends w
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import onnx_ir as ir
 import torch
 from transformers import PretrainedConfig
 
 import modelexport.weights as weights
-from modelexport import limits, merge, preprocessors
+from modelexport import isolation, limits, merge, preprocessors
 from modelexport.bridge import Prepared
 from modelexport.checkpoint import Checkpoint
 from modelexport.contract.errors import CheckpointIncompleteError, OptionsInvalidError
@@ -24,10 +26,12 @@ from modelexport.htp.tags import Origin, Tag, all_nodes
 from modelexport.isolation import Emit
 from modelexport.load import load_model
 from modelexport.parity import references
-from modelexport.parity.generation import CacheSettings
+from modelexport.parity.cases import Preprocessors
+from modelexport.parity.generation import CacheSettings, PromptFile
+from modelexport.parity.numbers import ReferenceFile
 from modelexport.parity.references import Interface, References
 from modelexport.patches import empty_cache
-from modelexport.plan import DECODER, DECODER_MERGED, DECODER_WITH_PAST, opset_of, plan
+from modelexport.plan import DECODER, DECODER_MERGED, DECODER_WITH_PAST, GraphPlan, opset_of, plan
 from modelexport.tracing import trace_graph
 from modelexport.weights import Written
 
@@ -69,33 +73,68 @@ def convert(
     makers = preprocessors.load(prepared.folder)
     plans = plan(loaded.model, task, list(makers))
     opset = opset_of(plans, options.opset)
-    hierarchy = Hierarchy(loaded.model)
-    models = {}
-    for graph_plan in plans:
-        emit(Stage(stage=StageName.TRACE, detail=f"{graph_plan.name}.onnx"))
-        models[graph_plan.name] = trace_graph(graph_plan, hierarchy, opset, emit)
-    interfaces = {name: _interface(model) for name, model in models.items()}
-    published = _merge(models, hierarchy)
-    notes = (*loaded.notes, *limits.notes(prepared.config), *_fit_optimum(published, loaded.model.config))
-    graphs, files = [], []
-    for stem, model in published.items():
-        _require_trained(model, loaded.uninitialised)
-        files += _write(model, folder / f"{stem}.onnx", emit)
-        graphs.append(_describe(model, f"{stem}.onnx", hierarchy))
-    shapes = {
-        stem: {str(value.name): tuple(value.shape or ()) for value in model.graph.inputs}
-        for stem, model in published.items()
-    }
-    made = references.make(plans, interfaces, shapes, makers, loaded.model, settings, task, scratch)
+    with isolation.fork(_generate, plans, makers, loaded.model, settings, task, scratch) as generated:
+        if references.generates(plans, task):
+            torch.set_num_threads(_one_less(torch.get_num_threads()))
+        hierarchy = Hierarchy(loaded.model)
+        models = {}
+        for graph_plan in plans:
+            emit(Stage(stage=StageName.TRACE, detail=f"{graph_plan.name}.onnx"))
+            models[graph_plan.name] = trace_graph(graph_plan, hierarchy, opset, emit)
+        interfaces = {name: _interface(model) for name, model in models.items()}
+        published = _merge(models, hierarchy)
+        notes = (*loaded.notes, *limits.notes(prepared.config), *_fit_optimum(published, loaded.model.config))
+        for model in published.values():
+            _require_trained(model, loaded.uninitialised)
+        graphs = tuple(_describe(model, f"{stem}.onnx", hierarchy) for stem, model in published.items())
+        files, calls = _write_and_compute(plans, interfaces, published, makers, folder, scratch, emit)
+        prompts = generated(emit)
     return Converted(
-        graphs=tuple(graphs),
-        files=tuple(files),
-        references=made,
+        graphs=graphs,
+        files=files,
+        references=References(calls, prompts),
         opset=opset,
         architecture=type(loaded.model).__name__,
         dtype=name,
         notes=notes,
     )
+
+
+def _generate(*args: Any) -> PromptFile | None:
+    """:func:`references.generate` in a process of its own, beside the trace: it reads memory more than it computes."""
+    *arguments, _ = args
+    torch.set_num_threads(1)
+    return references.generate(*arguments)
+
+
+def _write_and_compute(
+    plans: Sequence[GraphPlan],
+    interfaces: Mapping[str, Interface],
+    published: Mapping[str, ir.Model],
+    makers: Preprocessors,
+    folder: Path,
+    scratch: Path,
+    emit: Emit,
+) -> tuple[tuple[Written, ...], dict[str, ReferenceFile]]:
+    """Write the files, and meanwhile run PyTorch on the cases: neither has much use for Python's lock."""
+    shapes = {
+        stem: {str(value.name): tuple(value.shape or ()) for value in model.graph.inputs}
+        for stem, model in published.items()
+    }
+    threads = torch.get_num_threads()
+    with ThreadPoolExecutor(max_workers=1) as beside:
+        writing = beside.submit(_write, published, folder, emit)
+
+        def leave_a_core() -> None:
+            torch.set_num_threads(threads if writing.done() else _one_less(threads))
+
+        calls = references.make(plans, interfaces, shapes, makers, scratch, leave_a_core)
+        return writing.result(), calls
+
+
+def _one_less(threads: int) -> int:
+    """Threads for torch beside something else that computes: one that waits for a core spins, and holds up the rest."""
+    return max(1, threads - 1)
 
 
 def _interface(model: ir.Model) -> Interface:
@@ -140,17 +179,24 @@ def _require_trained(model: ir.Model, uninitialised: tuple[str, ...]) -> None:
         )
 
 
-def _write(model: ir.Model, path: Path, emit: Emit) -> list[Written]:
-    total = weights.nbytes(model)
-    emit(Stage(stage=StageName.WRITE, detail=f"{path.name}, {total / 1e6:,.0f} MB"))
-    done = 0
+def _write(models: Mapping[str, ir.Model], folder: Path, emit: Emit) -> tuple[Written, ...]:
+    files: list[Written] = []
+    for stem, model in models.items():
+        total = weights.nbytes(model)
+        emit(Stage(stage=StageName.WRITE, detail=f"{stem}.onnx, {total / 1e6:,.0f} MB"))
+        files += weights.write(model, folder / f"{stem}.onnx", _Progress(total, emit))
+    return tuple(files)
 
-    def progress(count: int) -> None:
-        nonlocal done
-        done += count
-        emit(Progress(stage=StageName.WRITE, done=done, total=total, unit="bytes"))
 
-    return weights.write(model, path, progress)
+class _Progress:
+    """Reports bytes written, of ``total``."""
+
+    def __init__(self, total: int, emit: Emit) -> None:
+        self._done, self._total, self._emit = 0, total, emit
+
+    def __call__(self, count: int) -> None:
+        self._done += count
+        self._emit(Progress(stage=StageName.WRITE, done=self._done, total=self._total, unit="bytes"))
 
 
 def _describe(model: ir.Model, file: str, hierarchy: Hierarchy) -> Graph:

@@ -4,6 +4,7 @@ import errno
 import hashlib
 import shutil
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -92,19 +93,19 @@ def _export(read: Checkpoint, folder: Path, scratch: Path, options: Options, ori
     prepared = bridge.prepare(read, prepared_folder)
     for note in prepared.notes:
         emit(Note(message=note))
-    converted = isolation.run(convert, read, prepared, chosen, options, folder, scratch, emit=emit)
-    emit(Stage(stage=StageName.BUNDLE))
     bundled = bundle(read, prepared, folder)
-    atol = options.atol if options.atol is not None else TOLERANCE[converted.dtype]
-    with (
+    with (  # beside the trace, which leaves a core free
         isolation.Part(_verify, prepared.folder, folder) as verifying,
-        isolation.Part(check, folder, converted.references, model_class, atol) as checking,
+        isolation.Part(_digests, read) as hashing,
     ):
-        read.weight_digests()  # reads all weights once more, on a core that has nothing else to do
+        converted = isolation.run(convert, read, prepared, chosen, options, folder, scratch, emit=emit)
+        emit(Stage(stage=StageName.BUNDLE))
         verifying.result(emit)
-        checked = checking.result(emit)
+        digests = hashing.result(emit)
+    atol = options.atol if options.atol is not None else TOLERANCE[converted.dtype]
+    checked = isolation.run(check, folder, converted.references, model_class, atol, emit=emit)
     notes = (*prepared.notes, *converted.notes, *bundled.notes, *checked.notes)
-    return _manifest(read, folder, options, origin, chosen, converted, checked, notes)
+    return _manifest(read, digests, folder, options, origin, chosen, converted, checked, notes)
 
 
 def _verify(source: Path, out: Path, _: Emit) -> None:
@@ -112,8 +113,14 @@ def _verify(source: Path, out: Path, _: Emit) -> None:
     verify(source, out)
 
 
+def _digests(read: Checkpoint, _: Emit) -> Mapping[str, str]:
+    """In a process of its own: it reads all weights, and takes as long as that."""
+    return dict(read.weight_digests())
+
+
 def _manifest(
     read: Checkpoint,
+    digests: Mapping[str, str],
     folder: Path,
     options: Options,
     origin: Origin,
@@ -122,7 +129,6 @@ def _manifest(
     checked: Checked,
     notes: tuple[str, ...],
 ) -> Manifest:
-    digests = read.weight_digests()
     weights = tuple(WeightFile(path=file.path, size=file.size, sha256=digests[file.path]) for file in read.weights)
     hashed = {file.path.name: file.sha256 for file in converted.files}
     return Manifest(

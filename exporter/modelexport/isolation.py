@@ -5,12 +5,14 @@ process gives its memory back when it ends, and a fork of one that has imported 
 in milliseconds. A crash or an out-of-memory kill becomes a typed error, and the parent is left to clean up.
 """
 
+import gc
 import multiprocessing
 import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from typing import Any, Self, TypeVar
 
@@ -45,7 +47,7 @@ class Part:
     def __init__(self, function: Callable[..., Any], *args: Any) -> None:
         context: Any = multiprocessing.get_context("fork" if sys.platform.startswith("linux") else "spawn")
         self._receiver, sender = context.Pipe(duplex=False)
-        self._child = context.Process(target=_main, args=(sender, os.getpid(), function, args), daemon=True)
+        self._child = context.Process(target=_main, args=(sender, os.getpid(), function, args))
         self._child.start()
         sender.close()
 
@@ -75,7 +77,23 @@ class Part:
             raise died(self._child.exitcode) from None
 
 
+@contextmanager
+def fork(function: Callable[..., Result], *args: Any) -> Iterator[Callable[[Emit], Result]]:
+    """Call ``function(*args, emit)`` beside what the block does, with all that this process holds: a model, say.
+
+    Pages that neither side writes stay shared. Yields what waits for the result: it returns and raises as :func:`run`
+    does. ``function`` must stay in one thread, as the locks of the others are not there to be released. Where
+    processes cannot be forked, the result is computed here when it is asked for.
+    """
+    if not sys.platform.startswith("linux"):
+        yield lambda emit: function(*args, emit)
+        return
+    with Part(function, *args) as part:
+        yield part.result
+
+
 def _main(sender: Connection, parent: int, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
+    gc.freeze()  # the parent's garbage is the parent's: an ONNX Runtime session waits for threads that are not here
     die_with(parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the parent decides
     signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -1,5 +1,7 @@
 """Parts of an export run in processes of their own; how these end reaches the parent as it should."""
 
+import gc
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -7,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 
@@ -99,3 +102,42 @@ def test_children_die_with_a_killed_parent(tmp_path: Path) -> None:
     parent.wait()
     gone, _ = psutil.wait_procs([child], timeout=5)
     assert gone
+
+
+def test_a_fork_shares_what_the_process_holds_and_runs_beside_it() -> None:
+    weights = np.arange(1000.0)
+    with isolation.fork(lambda factor, _: (os.getpid(), float(weights.sum()) * factor), 2) as result:
+        weights[:] = 0  # ours, no longer the fork's
+        child, total = result(print)
+    assert child != os.getpid()
+    assert total == 2 * sum(range(1000))
+
+
+def test_a_fork_that_nobody_waits_for_ends_with_its_block() -> None:
+    with pytest.raises(KeyError), isolation.fork(lambda _: time.sleep(60)):
+        [child] = multiprocessing.active_children()
+        raise KeyError
+    assert not child.is_alive()
+
+
+class _Held:
+    """Garbage of the parent's, as an ONNX Runtime session in a cycle is: clearing it elsewhere waits for ever."""
+
+    def __init__(self) -> None:
+        self.me = self
+        self.owner = os.getpid()
+
+    def __del__(self) -> None:
+        if os.getpid() != self.owner:
+            time.sleep(60)
+
+
+def _collect(_: object) -> int:
+    return gc.collect()
+
+
+def test_a_child_leaves_the_garbage_of_its_parent_alone() -> None:
+    _Held()
+    begin = time.monotonic()
+    isolation.run(_collect, emit=print)
+    assert time.monotonic() - begin < 30

@@ -10,6 +10,7 @@ import optimum.onnxruntime
 import pytest
 import torch
 from optimum.exporters.onnx import main_export
+from transformers import GPT2LMHeadModel
 
 from modelexport import task as tasks
 from modelexport.check_folder import check_folder
@@ -23,6 +24,7 @@ from modelexport.contract.manifest import Manifest, Options
 from modelexport.export import Origin, export
 from modelexport.parity import generation
 from modelexport.parity.generation import Prompt
+from modelexport.plan import plan as plans
 from tests.zoo.animal import Animal
 from tests.zoo.build import build
 from tests.zoo.models import find
@@ -143,7 +145,7 @@ def test_another_token_is_a_failure_unless_pytorch_was_undecided(gpt2: tuple[Pat
     tokens = made.sequences[:, 3:].numpy().copy()
     tokens[0, 4] += 1
     margins = np.full(tokens.shape, 0.5)
-    prompt = Prompt("p", inputs, tokens, margins, made.logits[0].numpy())
+    prompt = Prompt("p", inputs, inputs["input_ids"], tokens, margins, torch.stack(made.logits, dim=1).numpy())
     result, difference = generation.compare(model, prompt, "model.onnx", 1e-4, use_cache=True)
     assert (result.passed, result.max_abs, difference) == (False, 1.0, 0.0)
     with pytest.raises(ParityFailedError, match="different texts"):
@@ -152,6 +154,42 @@ def test_another_token_is_a_failure_unless_pytorch_was_undecided(gpt2: tuple[Pat
     result, _ = generation.compare(model, prompt, "model.onnx", 1e-4, use_cache=True)
     assert result.passed
     assert "4 steps" in result.case
+
+
+def test_reading_a_text_in_one_call_finds_what_generating_it_would(gpt2: tuple[Path, Path, Manifest]) -> None:
+    source, out, _ = gpt2
+    model = optimum.onnxruntime.ORTModelForCausalLM.from_pretrained(out, local_files_only=True)
+    pytorch = GPT2LMHeadModel.from_pretrained(source).eval()
+    ids = torch.tensor([[5, 9, 7, 11, 3, 8], [1, 1, 1, 4, 9, 2]])
+    mask = torch.tensor([[1, 1, 1, 1, 1, 1], [0, 0, 0, 1, 1, 1]])
+    [plan] = plans(pytorch, PAST)
+    prompt = generation.reference([plan], pytorch, "padded", {"input_ids": ids, "attention_mask": mask})
+    result = generation.follow(model, prompt, "model.onnx", 1e-4)
+    assert result is not None
+    assert result.passed
+    assert "without cache" in result.case
+    assert result.shapes["input_ids"] == (2, 6 + generation.STEPS - 1)
+    other_text = replace(prompt, tokens=(prompt.tokens + 1) % 50)
+    assert generation.follow(model, other_text, "model.onnx", 1e-4) is None
+    without_padding = {**prompt.inputs, "attention_mask": np.ones_like(prompt.inputs["attention_mask"])}
+    assert generation.follow(model, replace(prompt, inputs=without_padding), "model.onnx", 1e-4) is None
+
+
+def test_the_row_without_padding_is_generated_alike_alone(gpt2: tuple[Path, Path, Manifest]) -> None:
+    source, _, _ = gpt2
+    pytorch = GPT2LMHeadModel.from_pretrained(source).eval()
+    [plan] = plans(pytorch, PAST)
+    ids = torch.tensor([[1, 1, 4, 9], [5, 9, 7, 11]])
+    mask = torch.tensor([[0, 0, 1, 1], [1, 1, 1, 1]])
+    alone = generation.reference([plan], pytorch, "both", {"input_ids": ids, "attention_mask": mask}).alone()
+    assert alone is not None
+    inputs = {name: torch.from_numpy(value) for name, value in alone.inputs.items()}
+    assert inputs["input_ids"].tolist() == [[5, 9, 7, 11]]
+    expected = generation.reference([plan], pytorch, "alone", inputs)
+    np.testing.assert_array_equal(alone.tokens, expected.tokens)
+    np.testing.assert_allclose(alone.logits, expected.logits, atol=1e-5)
+    padded = generation.reference([plan], pytorch, "p", {"input_ids": ids[:1], "attention_mask": mask[:1]})
+    assert padded.alone() is None
 
 
 def test_a_model_without_cache_says_how_to_load_it(tmp_path: Path) -> None:

@@ -65,7 +65,7 @@ def _causal(plan: GraphPlan, preprocessors: Preprocessors, onnx_inputs: Sequence
         before = {"input_ids": ids[:, : step.past or 1], "attention_mask": mask[:, : step.past or 1]}
         if "position_ids" in plan.inputs:
             before["position_ids"] = places[:, : step.past or 1]
-        cache = pytorch.legacy(plan, pytorch.call(plan, before))
+        cache = pytorch.legacy(plan, pytorch.call(plan, before, logits=1))
         if not step.past:
             cache = tuple(tuple(tensor[:, :, :0] for tensor in layer) for layer in cache)
         inputs["past_key_values"] = cache
@@ -105,7 +105,7 @@ def _seq2seq(
         inputs["decoder_attention_mask"] = torch.ones_like(ids)
     if plan.takes_cache:
         before = {**common, "decoder_input_ids": ids[:, : step.past]}
-        inputs["past_key_values"] = pytorch.legacy(plan, pytorch.call(decoder, before))
+        inputs["past_key_values"] = pytorch.legacy(plan, pytorch.call(decoder, before, logits=1))
     name = f"{step.name}; encoder: {encoded.name}"
     return Case(name, inputs, feeds(plan.config, inputs, onnx_inputs), encoded.source)
 

@@ -1,15 +1,22 @@
 """Text generation is checked by generating: greedy tokens of the ORTModel equal those of the PyTorch model.
 
 The PyTorch half (:func:`reference`) runs where the model is and writes tokens to a file; the other (:func:`compare`)
-runs where ONNX Runtime is, once with the cache and once without. A wrong graph may still agree on single calls: only
-here are the graphs called as users call them, by Optimum's own loop, with Optimum's own empty cache, mask and
-positions.
+runs where ONNX Runtime is: with the cache and without, one prompt alone and a padded batch. A wrong graph may still
+agree on single calls: only here are the graphs called as users call them, by Optimum's own loop, with Optimum's own
+empty cache, mask and positions.
+
+PyTorch generates once: the prompt that ONNX Runtime gets alone is the row of the batch that has no padding.
+
+Without the cache, each step computes the whole text again. For a large graph that costs more than everything else
+together, so there the padded batch is read rather than written (:func:`follow`): one call over the text that PyTorch
+generated, whose logits at each position must be those from which PyTorch chose the token. That they follow from the
+tokens before alone is what generating would show as well.
 
 Ties: where PyTorch's best and second best token are closer than twice the tolerance, either may win. A row is
 compared up to a difference at such a step; a difference anywhere else is a failure.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,14 +27,14 @@ from transformers import PreTrainedModel
 
 from modelexport.contract.errors import ConfigInvalidError, OptimumLoadFailedError, ParityFailedError
 from modelexport.contract.manifest import ParityResult
-from modelexport.parity import decoder_cases
-from modelexport.parity.cases import Case, Preprocessors, positions, seed
+from modelexport.parity import decoder_cases, numbers
+from modelexport.parity.cases import Preprocessors, make_cases, positions, seed
 from modelexport.plan import ENCODER, GraphPlan
 
-STEPS = 24
+STEPS = 20
 """Tokens generated per prompt."""
 
-_PROMPTS = (("generate", 1, 9), ("generate, padded batch", 3, 12))
+_LENGTH = 12  # tokens of the longest prompt
 
 
 @dataclass(frozen=True)
@@ -36,40 +43,63 @@ class Prompt:
 
     Attributes:
         name: what is special about it.
-        inputs: keyword arguments of ``generate``.
+        inputs: keyword arguments of ``generate``; tensors ``[batch, ...]``.
+        start: ids that the decoder had read before the first step, int64 ``[batch, length]``.
         tokens: generated token ids, int64 ``[batch, steps]``; the prompt left out.
         margins: by how much the best token beat the second best, float64 ``[batch, steps]``.
-        logits: of the first step, float32 ``[batch, vocabulary]``.
+        logits: of every step, float32 ``[batch, steps, vocabulary]``.
     """
 
     name: str
     inputs: Mapping[str, np.ndarray]
+    start: np.ndarray
     tokens: np.ndarray
     margins: np.ndarray
     logits: np.ndarray
 
+    def alone(self) -> "Prompt | None":
+        """The first row without padding, as a prompt of its own; None where every row has some.
 
-def prompts(
-    plans: Sequence[GraphPlan], preprocessors: Preprocessors, encoder_cases: Sequence[Case]
-) -> Iterator[tuple[str, dict[str, torch.Tensor]]]:
-    """Name and inputs of every prompt: one alone, and a padded batch.
+        A model in eval mode computes each row by itself, so what PyTorch makes of the row is known already.
+        """
+        mask = self.inputs.get("attention_mask", np.ones((len(self.tokens), 1)))
+        full = np.flatnonzero(mask.reshape(len(mask), -1).all(axis=1))
+        if not full.size:
+            return None
+        row = slice(full[0], full[0] + 1)
+        inputs = {name: value[row] for name, value in self.inputs.items()}
+        return Prompt("generate", inputs, self.start[row], self.tokens[row], self.margins[row], self.logits[row])
+
+
+def references(plans: Sequence[GraphPlan], preprocessors: Preprocessors, model: PreTrainedModel) -> Iterator[Prompt]:
+    """What the PyTorch model generates from every prompt: one alone, and a padded batch.
 
     Args:
-        plans: graphs of one model that generates text.
-        encoder_cases: cases of the encoder, where there is one: what it is compared on, it generates from.
+        plans: graphs of one model that generates text; an encoder generates from what it is compared on.
+
+    Raises:
+        ConfigInvalidError: PyTorch itself cannot generate.
     """
     if plans[0].name == ENCODER:
-        for case in (encoder_cases[0], encoder_cases[-1]):
-            yield f"generate; encoder: {case.name}", dict(case.inputs)
-        return
-    for name, batch, length in _PROMPTS:
-        seed()
-        length = min(length, max(1, positions(plans[0]) // 3))
-        ids, _ = decoder_cases.token_ids(plans[0], preprocessors, batch, length)
-        mask = torch.ones_like(ids)
-        for row in range(1, batch):
-            mask[row, : min(2 * row, length - 1)] = 0
-        yield name, {"input_ids": ids, "attention_mask": mask}
+        cases = make_cases(plans[0], preprocessors, ())
+        batch = reference(plans, model, f"generate, {cases[-1].name}", cases[-1].inputs)
+        yield batch.alone() or reference(plans, model, "generate", cases[0].inputs)
+    else:
+        batch = reference(plans, model, "generate, padded batch", _padded_batch(plans[0], preprocessors))
+        alone = batch.alone()
+        assert alone is not None, "the first row has no padding"
+        yield alone
+    yield batch
+
+
+def _padded_batch(plan: GraphPlan, preprocessors: Preprocessors) -> dict[str, torch.Tensor]:
+    """Two prompts, the shorter one padded on the left: int64 ``[2, length]`` ids and mask."""
+    seed()
+    length = min(_LENGTH, max(1, positions(plan) // 3))
+    ids, _ = decoder_cases.token_ids(plan, preprocessors, 2, length)
+    mask = torch.ones_like(ids)
+    mask[1, : length // 3] = 0
+    return {"input_ids": ids, "attention_mask": mask}
 
 
 @torch.no_grad()
@@ -92,9 +122,10 @@ def reference(
     return Prompt(
         name,
         {key: value.numpy() for key, value in inputs.items()},
+        made.sequences[:, :-steps].numpy(),
         tokens.numpy(),
         (best[..., 0] - best[..., 1]).nan_to_num(nan=np.inf).numpy(),
-        made.logits[0].float().numpy(),
+        torch.stack(made.logits, dim=1).float().numpy(),
     )
 
 
@@ -160,7 +191,40 @@ def compare(model: Any, prompt: Prompt, graph: str, atol: float, *, use_cache: b
         tolerance=0.0,
         passed=others == 0,
     )
-    return result, float(np.abs(made.logits[0].float().numpy() - prompt.logits).max(initial=0.0))
+    return result, float(np.abs(made.logits[0].float().numpy() - prompt.logits[:, 0]).max(initial=0.0))
+
+
+def follow(model: Any, prompt: Prompt, graph: str, atol: float) -> ParityResult | None:
+    """Let an ORTModel read the generated text in one call, without a cache.
+
+    Returns:
+        None where the numbers are not PyTorch's: only generating (:func:`compare`) shows whether the text is another.
+    """
+    steps = prompt.tokens.shape[1]
+    inputs = {name: torch.from_numpy(value) for name, value in prompt.inputs.items()}
+    text = torch.from_numpy(np.concatenate([prompt.start, prompt.tokens[:, :-1]], axis=1))
+    if "input_ids" in inputs and torch.equal(inputs["input_ids"], torch.from_numpy(prompt.start)):
+        mask = torch.cat([inputs["attention_mask"], torch.ones_like(text[:, : steps - 1])], dim=1)
+        inputs = {"input_ids": text, "attention_mask": mask, "position_ids": decoder_cases.position_ids(mask)}
+    else:
+        inputs["decoder_input_ids"] = text
+    try:
+        logits = model(**inputs, use_cache=False).logits[:, -steps:].float().numpy()
+    except (ValueError, TypeError, RuntimeError):
+        return None
+    max_abs, max_rel = numbers.difference(logits, prompt.logits)
+    if max_abs > atol:
+        return None
+    return ParityResult(
+        graph=graph,
+        output="logits",
+        case=f"{prompt.name}, without cache, {steps} steps in one call",
+        shapes={name: tuple(value.shape) for name, value in inputs.items()},
+        max_abs=max_abs,
+        max_rel=max_rel,
+        tolerance=atol,
+        passed=True,
+    )
 
 
 def require(results: Sequence[ParityResult]) -> None:
@@ -200,12 +264,13 @@ class PromptFile:
 
     path: Path
 
-    def save(self, made: Sequence[Prompt]) -> None:
+    def save(self, made: Iterable[Prompt]) -> None:
         """Write all prompts."""
         arrays: dict[str, np.ndarray] = {}
         for number, prompt in enumerate(made):
             arrays |= {
                 f"{number}|name|": np.array(prompt.name),
+                f"{number}|start|": prompt.start,
                 f"{number}|tokens|": prompt.tokens,
                 f"{number}|margins|": prompt.margins,
                 f"{number}|logits|": prompt.logits,
@@ -221,6 +286,7 @@ class PromptFile:
                 yield Prompt(
                     str(file[f"{number}|name|"]),
                     {key.removeprefix(start): file[key] for key in file.files if key.startswith(start)},
+                    file[f"{number}|start|"],
                     file[f"{number}|tokens|"],
                     file[f"{number}|margins|"],
                     file[f"{number}|logits|"],

@@ -106,7 +106,8 @@ def difference(got: np.ndarray, want: np.ndarray) -> tuple[float, float]:
         return float("inf"), float("inf")
     if want.size == 0:
         return 0.0, 0.0
-    got, want = got.astype(np.float64), want.astype(np.float64)
+    wide = np.result_type(got, want, np.float32)  # float64 for integers
+    got, want = got.astype(wide, copy=False), want.astype(wide, copy=False)
     with np.errstate(invalid="ignore"):
         delta = np.abs(got - want)
     delta[(got == want) | (np.isnan(got) & np.isnan(want))] = 0.0

@@ -17,10 +17,16 @@ cross attention where the model has one."""
 
 
 @torch.no_grad()
-def call(plan: GraphPlan, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What the module returns for ``inputs``; a cache and encoder outputs may be plain tuples of tensors."""
+def call(plan: GraphPlan, inputs: Mapping[str, Any], logits: int = 0) -> Mapping[str, Any]:
+    """What the module returns for ``inputs``; a cache and encoder outputs may be plain tuples of tensors.
+
+    Args:
+        logits: at how many of the last positions the logits are wanted, where the module can leave some out; 0: at all.
+    """
     arguments = dict(inputs)
     parameters = inspect.signature(plan.model.forward).parameters
+    if "logits_to_keep" in parameters:
+        arguments["logits_to_keep"] = logits
     if arguments.get("past_key_values") is not None:
         arguments["past_key_values"] = preprocess_past_key_values(arguments["past_key_values"])
     if isinstance(arguments.get("encoder_outputs"), tuple):

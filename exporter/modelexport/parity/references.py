@@ -1,6 +1,6 @@
 """What PyTorch says to the inputs on which the ONNX files are judged, on its way to the process that judges them."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,33 +41,61 @@ def make(
     interfaces: Mapping[str, Interface],
     published: Mapping[str, Mapping[str, tuple[object, ...]]],
     preprocessors: Preprocessors,
-    model: PreTrainedModel,
-    settings: CacheSettings,
-    task: str,
     scratch: Path,
-) -> References:
-    """Run the PyTorch model on every case, and let it generate where it is made for that.
+    between: Callable[[], None] = lambda: None,
+) -> dict[str, ReferenceFile]:
+    """Run the PyTorch model on every case.
 
     Args:
         plans: the graphs as traced.
         interfaces: of the traced graphs, by name.
-        settings: of the model as it was loaded.
         published: of the graphs as written, by stem of the file: inputs with their shapes.
+        between: called before every case.
+
+    Returns:
+        The cases and what PyTorch returned on them, by name of the ONNX file.
     """
     calls: dict[str, list[tuple[str, dict[str, object], dict[str, object]]]] = {stem: [] for stem in published}
-    encoded: Sequence[Case] = []
     for plan, made in cases(plans, interfaces, preprocessors):
-        encoded = made if plan.name == ENCODER else encoded
         stem = plan.name if plan.name in published else DECODER_MERGED
         for case in made:
+            between()
             fed = case.feeds if stem == plan.name else decoder_cases.merged_feeds(case, published[stem], plan)
             calls[stem].append((case.name, fed, reference(plan, case, interfaces[plan.name].outputs)))
     files = {}
     for stem, triples in calls.items():
         files[f"{stem}.onnx"] = ReferenceFile(scratch / f"{stem}.npz")
         files[f"{stem}.onnx"].save(triples)
+    return files
+
+
+def generates(plans: Sequence[GraphPlan], task: str) -> bool:
+    """Whether the model is made to generate text."""
+    return task.startswith(_GENERATES) and (plans[0].name == ENCODER or plans[0].is_causal)
+
+
+def generate(
+    plans: Sequence[GraphPlan],
+    preprocessors: Preprocessors,
+    model: PreTrainedModel,
+    settings: CacheSettings,
+    task: str,
+    scratch: Path,
+) -> PromptFile | None:
+    """Let the PyTorch model generate from every prompt; None for a model that is not made for that.
+
+    Args:
+        settings: of the model as it was loaded; it is brought back to that state.
+
+    Raises:
+        ConfigInvalidError: PyTorch itself cannot generate.
+    """
+    if not generates(plans, task):
+        return None
     settings.restore()
-    return References(files, _generate(plans, preprocessors, encoded, model, task, scratch))
+    file = PromptFile(scratch / "prompts.npz")
+    file.save(generation.references(plans, preprocessors, model))
+    return file
 
 
 def cases(
@@ -101,19 +129,3 @@ def _cases(
     if plan.is_causal:
         return decoder_cases.causal_cases(plan, preprocessors, interface.inputs)
     return make_cases(plan, preprocessors, interface.inputs)
-
-
-def _generate(
-    plans: Sequence[GraphPlan],
-    preprocessors: Preprocessors,
-    encoded: Sequence[Case],
-    model: PreTrainedModel,
-    task: str,
-    scratch: Path,
-) -> PromptFile | None:
-    if not task.startswith(_GENERATES) or not (plans[0].name == ENCODER or plans[0].is_causal):
-        return None
-    file = PromptFile(scratch / "prompts.npz")
-    prompts = generation.prompts(plans, preprocessors, encoded)
-    file.save([generation.reference(plans, model, name, inputs) for name, inputs in prompts])
-    return file
