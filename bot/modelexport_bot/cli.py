@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import traceback
+from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -285,6 +286,10 @@ def serve(
     concurrency: Annotated[
         int, typer.Option(help="So many exports at a time, each of another repo.", envvar="MODELEXPORT_JOBS", min=1)
     ] = 1,
+    keep_days: Annotated[
+        int,
+        typer.Option(help="Days that a job stays on record after its end.", envvar="MODELEXPORT_KEEP_DAYS", min=1),
+    ] = 30,
     dry_run: DryRun = False,
     timeout: Timeout = None,
     max_memory: MaxMemory = None,
@@ -311,7 +316,13 @@ def serve(
 
         secret = server_config.secret_from(os.environ)
         given = server_config.Config(
-            secret, host, port, data_dir or server_config.default_data_dir(), database_url or None, concurrency
+            secret,
+            host,
+            port,
+            data_dir or server_config.default_data_dir(),
+            database_url or None,
+            concurrency,
+            timedelta(days=keep_days),
         )
         settings = _settings(
             token,

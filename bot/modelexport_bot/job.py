@@ -44,8 +44,7 @@ class Job:
     _python: Path | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
-        given = self.settings
-        self.hub = Hub(given.endpoint, given.token, keyless=given.keyless, patience=given.patience)
+        self.hub = Hub.of(self.settings)
 
     def run(self, repo: str) -> Result:
         """The whole job on one repo.

@@ -120,16 +120,16 @@ def exported_size(repo: RepoAt, options: Options) -> int:
     return counted + sum(file.size for file in files if "/" in file.path)
 
 
-def must_fit(repo: RepoAt, options: Options, max_memory: int | None, cache: Path) -> None:
+def must_fit(repo: RepoAt, options: Options, max_memory: int | None, folder: Path) -> None:
     """Raises TooLargeError, before anything is downloaded, for what could not be exported here.
 
     Args:
         max_memory: the operator's limit; what the machine and the container have counts as well.
-        cache: on the disk that the download and the export go to.
+        folder: on the disk that the download and the export go to.
     """
     cost = estimate(exported_size(repo, options))
     download = sum(file.size for file in inputs.snapshot(repo.files))
-    require_fits(replace(cost, disk=cost.disk + download), memory_limit(max_memory), _free(cache), repo.id)
+    require_fits(replace(cost, disk=cost.disk + download), memory_limit(max_memory), _free(folder), repo.id)
 
 
 def _free(folder: Path) -> int:

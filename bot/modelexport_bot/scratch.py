@@ -18,7 +18,7 @@ def directory(cache: Path) -> Iterator[Path]:
     """A new, empty directory."""
     jobs = cache / "jobs"
     jobs.mkdir(parents=True, exist_ok=True)
-    _remove_abandoned(jobs)
+    remove_abandoned(cache)
     own = jobs / uuid.uuid4().hex[:12]
     with FileLock(own.with_suffix(".lock")):
         own.mkdir()
@@ -29,8 +29,9 @@ def directory(cache: Path) -> Iterator[Path]:
             own.with_suffix(".lock").unlink(missing_ok=True)
 
 
-def _remove_abandoned(jobs: Path) -> None:
-    for lock_file in jobs.glob("*.lock"):
+def remove_abandoned(cache: Path) -> None:
+    """Remove what killed jobs have left; every new job does it first, too."""
+    for lock_file in (cache / "jobs").glob("*.lock"):
         with contextlib.suppress(Timeout, OSError), FileLock(lock_file, timeout=0):
             shutil.rmtree(lock_file.with_suffix(""), ignore_errors=True)
             lock_file.unlink(missing_ok=True)

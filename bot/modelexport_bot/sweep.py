@@ -52,7 +52,7 @@ def sweep(
     Raises:
         ModelExportError: one that the next model would meet as well; the rows before it have been given out.
     """
-    hub = Hub(settings.endpoint, settings.token, keyless=settings.keyless, patience=settings.patience)
+    hub = Hub.of(settings)
     with contextlib.closing(Exporters(keep=1)) as exporters:
         for repo in hub.models_of(owner, limit):
             one = job(replace(settings, output=None), progress, exporters=exporters)

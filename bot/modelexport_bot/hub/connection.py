@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn, TypeVar
+from typing import NoReturn, Self, TypeVar
 
 import huggingface_hub
 from huggingface_hub import HfApi, constants
@@ -22,7 +22,7 @@ from modelexport.contract.errors import HubUnavailableError, UnauthorizedError
 from modelexport_bot.credentials import Token, redact
 from modelexport_bot.hub.errors import translated
 from modelexport_bot.hub.transport import PatientClient, Unsettled, jittered
-from modelexport_bot.settings import PUBLIC_HUB, Patience
+from modelexport_bot.settings import PUBLIC_HUB, Patience, Settings
 
 T = TypeVar("T")
 
@@ -38,6 +38,7 @@ class Connection:
         keyless: the repo (``org/name``) or user to get a short-lived token for, from the identity that the CI provider
             vouches for (Trusted Publishers). It is asked for when it is first needed, and again when it has expired.
         patience: see :class:`~modelexport_bot.settings.Patience`.
+        downloads: where to keep what is fetched; None means the client's cache.
     """
 
     def __init__(
@@ -47,17 +48,30 @@ class Connection:
         *,
         keyless: str | None = None,
         patience: Patience | None = None,
+        downloads: Path | None = None,
     ) -> None:
         self.endpoint = endpoint
         self._token = token
         self._keyless = keyless
         self._patience = patience or Patience()
+        self._downloads = downloads
         self._api_with_token: HfApi | None = None
         _use_patient_client(self._patience)
         if endpoint != PUBLIC_HUB:
             # huggingface_hub 2.x with hf_xet installed uploads through Xet only and has no way back to plain LFS;
             # mirrors and on-premise hubs seldom speak Xet, while every hub speaks LFS.
             constants.HF_HUB_DISABLE_XET = True
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """The Hub that the operator chose, with the operator's token."""
+        return cls(
+            settings.endpoint,
+            settings.token,
+            keyless=settings.keyless,
+            patience=settings.patience,
+            downloads=settings.downloads,
+        )
 
     def _api(self) -> HfApi:
         if self._api_with_token is None:

@@ -52,10 +52,10 @@ class Reader(Connection):
         return RepoAt(info.id, info.sha or "", listed, card, bool(info.gated), parameters)
 
     def download(self, repo: str, path: str, sha: str, *, again: bool = False) -> Path:
-        """One file of one commit, in the local cache. ``again``: what the cache holds is wrong."""
+        """One file of one commit, where downloads are kept. ``again``: what is kept there is wrong."""
 
         def fetch(api: HfApi) -> str:
-            return str(api.hf_hub_download(repo, path, revision=sha, force_download=again))
+            return str(api.hf_hub_download(repo, path, revision=sha, cache_dir=self._downloads, force_download=again))
 
         return Path(self._read(repo, fetch, sha))
 
