@@ -57,7 +57,7 @@ class Job:
         if output is not None and output.exists():
             raise OutputExistsError(f"{output} exists already. Remove it, or give --output another name.")
         for _ in range(_PLANS):
-            with scratch.directory(self.settings.cache) as own, contextlib.suppress(SourceMovedError):
+            with scratch.for_job(self.settings.cache) as own, contextlib.suppress(SourceMovedError):
                 plan = self.resolve(repo)
                 folder = self._exported(plan, own) if plan.decision.needs_export else None
                 return self.publish(plan, folder)

@@ -39,7 +39,7 @@ from typing import IO, Self
 from modelexport.contract import ERRORS, ErrorCode, Event, Failed, Finished, parse_event
 from modelexport.contract.errors import ExporterCrashedError, ModelExportError, OutOfMemoryError, TimeLimitError
 from modelexport.contract.events import Ready
-from modelexport_bot import supervisor
+from modelexport_bot import scratch, supervisor
 from modelexport_bot.credentials import redact
 
 PASSED_ON = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "SYSTEMROOT", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
@@ -191,15 +191,16 @@ class _Process:
         _close_our_memory()
         self.ready = False
         self.said: queue.Queue[_Said] = queue.Queue(_UNREAD_LINES)
-        self._scratch = tempfile.TemporaryDirectory(prefix="modelexport-", ignore_cleanup_errors=True)
+        self._owned = contextlib.ExitStack()
+        self._scratch = self._owned.enter_context(scratch.directory(Path(tempfile.gettempdir()), "modelexport-bot-"))
         self._at_rest = 0  # processes in the group while it waits for a job
         self._killed = False
         jobs, self._jobs = os.pipe()
         try:
             self._process = subprocess.Popen(
                 supervisor.command([python, "-I", "-m", "modelexport", "serve-jobs"], offline=True, stdin=jobs),
-                cwd=self._scratch.name,
-                env=environment(Path(self._scratch.name), inherited),
+                cwd=self._scratch,
+                env=environment(self._scratch, inherited),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
@@ -208,7 +209,7 @@ class _Process:
             )
         except BaseException:
             os.close(self._jobs)
-            self._scratch.cleanup()
+            self._owned.close()
             raise
         finally:
             os.close(jobs)
@@ -256,7 +257,7 @@ class _Process:
             if time.monotonic() > deadline:
                 return False
             time.sleep(_QUIET)
-        empty(Path(self._scratch.name))
+        empty(self._scratch)
         return True
 
     def kill(self) -> list[_Said]:
@@ -281,7 +282,7 @@ class _Process:
             if pipe is not None:
                 with contextlib.suppress(OSError):
                     pipe.close()
-        self._scratch.cleanup()
+        self._owned.close()
 
     def _read(self, name: str, pipe: IO[bytes]) -> None:
         for line in Lines(pipe):

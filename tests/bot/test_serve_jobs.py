@@ -301,7 +301,7 @@ def test_what_a_killed_command_left_in_the_cache_is_removed_at_the_start(server:
     jobs = world.settings.cache / "jobs"
     (jobs / "0123456789ab").mkdir(parents=True)
     (jobs / "0123456789ab.lock").touch()
-    with scratch.directory(world.settings.cache) as alive:
+    with scratch.for_job(world.settings.cache) as alive:
         (jobs / "ba9876543210").mkdir()
         (jobs / "ba9876543210.lock").touch()
         server.start()
