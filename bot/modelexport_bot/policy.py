@@ -21,6 +21,7 @@ from typing import Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, ValidationError
+from pydantic_core import ErrorDetails
 
 from modelexport.contract import Options, estimate, memory_limit, require_fits
 from modelexport.contract.errors import OptionsInvalidError, TooLargeError
@@ -73,11 +74,21 @@ def _checked(said: object, where: str) -> RepoOptions:
     try:
         return RepoOptions.model_validate(said)
     except ValidationError as error:
-        wrong = "; ".join(
-            f"{'.'.join(map(str, item['loc'])) or 'the whole'}: {item['msg'].lower()}" for item in error.errors()
-        )
+        wrong = "; ".join(_in_words(item) for item in error.errors())
         allowed = ", ".join(RepoOptions.model_fields)
         raise OptionsInvalidError(f"{where}: {wrong}. The keys are {allowed}.") from error
+
+
+def _in_words(wrong: ErrorDetails) -> str:
+    """For owners, who know neither pydantic nor our classes."""
+    key = ".".join(map(str, wrong["loc"]))
+    match wrong["type"]:
+        case "extra_forbidden":
+            return f"there is no key {key}"
+        case "model_type":
+            return "these are no keys with values, such as enabled: false"
+        case _:
+            return f"{key}: {wrong['msg'].lower()}"
 
 
 def export_options(overrides: Overrides, asked_task: str | None, wishes: RepoOptions) -> Options:
