@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 from modelexport.contract import ErrorCode, ModelExportError
 from modelexport.contract.errors import (
@@ -40,6 +41,14 @@ class Row:
     def reason(self) -> str:
         """Why, in one sentence."""
         return self.result.reason if self.result else self.message
+
+    def to_dict(self) -> dict[str, Any]:
+        """For ``--json``."""
+        found: dict[str, Any] = {"repo": self.repo, "outcome": self.outcome, "reason": self.reason}
+        return found | {
+            "pull_request": self.result.pull_request if self.result else None,
+            "url": self.result.url if self.result else None,
+        }
 
 
 def sweep(

@@ -107,7 +107,7 @@ def translated(subject: str, revision: str | None, *, signed_in: bool) -> Iterat
 
 def _from_status(subject: str, error: HfHubHTTPError) -> Exception:
     status = error.response.status_code
-    said = redact((error.server_message or str(error)).strip().splitlines()[0])
+    said = redact((error.server_message or str(error)).strip().splitlines()[0]).rstrip(".")
     request = f" (request {error.request_id})" if error.request_id else ""
     match status:
         case 401:
@@ -126,14 +126,14 @@ def _from_status(subject: str, error: HfHubHTTPError) -> Exception:
                 "write, or a fine-grained one with discussion.write."
             )
         case 412:
-            return HeadMovedError(f"{subject} has moved on: {said}")
+            return HeadMovedError(f"{subject} has moved on: {said}.")
         case 429:
-            return RateLimitedError(f"The Hub's rate limit is used up{request}: {said}")
+            return RateLimitedError(f"The Hub's rate limit is used up{request}: {said}.")
         case 400 | 422:
-            return UploadCorruptError(f"The Hub did not accept a request for {subject}{request}: {said}")
+            return UploadCorruptError(f"The Hub did not accept a request for {subject}{request}: {said}.")
         case 404:
-            return RepoNotFoundError(f"{subject} was not found on the Hub{request}: {said}")
+            return RepoNotFoundError(f"{subject} was not found on the Hub{request}: {said}.")
         case 409:
-            return HeadMovedError(f"{subject} has moved on: {said}")
+            return HeadMovedError(f"{subject} has moved on: {said}.")
         case _:
-            return HubUnavailableError(f"The Hub answered {status} for {subject}{request}: {said}")
+            return HubUnavailableError(f"The Hub answered {status} for {subject}{request}: {said}.")
