@@ -3,13 +3,16 @@
 Everything heavy is imported inside the commands, so that ``--help`` answers at once.
 """
 
+import inspect
 import os
 import signal
 import sys
 import traceback
+from collections.abc import Callable
+from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -35,6 +38,15 @@ app = typer.Typer(
 )
 
 
+Command = TypeVar("Command", bound=Callable[..., None])
+
+
+def _command(command: Command) -> Command:
+    """``app.command()``, with the docstring's paragraphs in one line each: typer 0.29 would break them where we do."""
+    paragraphs = (inspect.getdoc(command) or "").split("\n\n")
+    return app.command(help="\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs))(command)
+
+
 class Dtype(StrEnum):
     """Values of ``--dtype``."""
 
@@ -46,6 +58,8 @@ def _env(name: str) -> list[str]:
     """A flag's variables: the bot's own, and the input of the GitHub action of the same name."""
     return [f"MODELEXPORT_{name}", f"INPUT_{name}"]
 
+
+_FLAG = ""  # for metavar: typer 0.29 would show a flag as one that takes a <bool>
 
 Repo = Annotated[
     str, typer.Argument(metavar="REPO", help="The model on the Hub: [cyan]org/name[/].", envvar="INPUT_REPO")
@@ -72,17 +86,24 @@ Output = Annotated[Path | None, typer.Option(help="Keep the exported folder here
 DryRun = Annotated[
     bool,
     typer.Option(
-        "--dry-run", help="Do everything but write to the Hub; print what would be posted.", envvar=_env("DRY_RUN")
+        "--dry-run",
+        help="Do everything but write to the Hub; print what would be posted.",
+        envvar=_env("DRY_RUN"),
+        metavar=_FLAG,
     ),
 ]
 Reopen = Annotated[
     bool,
     typer.Option(
-        "--reopen", help="Come back on a closed pull request if the weights have changed.", envvar=_env("REOPEN")
+        "--reopen",
+        help="Come back on a closed pull request if the weights have changed.",
+        envvar=_env("REOPEN"),
+        metavar=_FLAG,
     ),
 ]
 Replace = Annotated[
-    bool, typer.Option("--replace", help="Replace an onnx/ folder that is not ours.", envvar=_env("REPLACE"))
+    bool,
+    typer.Option("--replace", help="Replace an onnx/ folder that is not ours.", envvar=_env("REPLACE"), metavar=_FLAG),
 ]
 Timeout = Annotated[
     float | None, typer.Option(help="Seconds an export may take. [dim]Default: 3600.[/]", envvar=_env("TIMEOUT"))
@@ -103,18 +124,22 @@ Endpoint = Annotated[
     str | None, typer.Option(help="Another Hub. [dim]Default: HF_ENDPOINT.[/]", envvar="HF_ENDPOINT", show_envvar=False)
 ]
 Config = Annotated[Path | None, typer.Option(help="The operator's settings, TOML.", envvar=_env("CONFIG"))]
-Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
-Verbose = Annotated[bool, typer.Option("--verbose", help="Show every line of the tools below, and tracebacks.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.", metavar=_FLAG)]
+Verbose = Annotated[
+    bool, typer.Option("--verbose", help="Show every line of the tools below, and tracebacks.", metavar=_FLAG)
+]
 
 
 @app.callback(invoke_without_command=True)
-def _root(version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False) -> None:
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.", metavar=_FLAG)] = False,
+) -> None:
     if version:
         print(__version__)
         raise typer.Exit
 
 
-@app.command()
+@_command
 def run(
     repo: Repo,
     revision: Revision = None,
@@ -164,7 +189,7 @@ def run(
     print(result.to_json() if as_json else _told(result))
 
 
-@app.command()
+@_command
 def status(
     repo: Repo,
     revision: Revision = None,
@@ -201,11 +226,13 @@ def status(
     print(result.to_json() if as_json else f"would be {_told(result)}")
 
 
-@app.command()
+@_command
 def sweep(
     owner: Annotated[str, typer.Argument(metavar="OWNER", help="A user or an organisation.")],
     limit: Annotated[int | None, typer.Option(help="So many models at most, the latest first.", min=1)] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done; export nothing.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be done; export nothing.", metavar=_FLAG)
+    ] = False,
     timeout: Timeout = None,
     max_memory: MaxMemory = None,
     token: TokenOption = None,
@@ -220,8 +247,10 @@ def sweep(
     from modelexport_bot.sweep import sweep as through
 
     rows: list[Row] = []
+    planned = dry_run
 
     def work() -> None:
+        nonlocal planned
         settings = _settings(
             token,
             endpoint,
@@ -231,16 +260,20 @@ def sweep(
             timeout=timeout,
             max_memory=_size(max_memory),
         )
+        planned = settings.dry_run
         with Terminal(verbose=verbose) as progress:
             rows.extend(row for row in through(owner, settings, progress, limit=limit))
 
     try:
         _reported(work, as_json=False, verbose=verbose)
     finally:  # what was done before a failure is worth knowing
-        _print_rows(rows, as_json=as_json)
+        if rows or as_json:
+            _print_rows(rows, planned=planned, as_json=as_json)
+    if not rows and not as_json:
+        print(f"The Hub shows no models of {owner}. Check the name, and that the token's account may see them.")
 
 
-@app.command()
+@_command
 def reply(
     repo: Repo,
     num: Annotated[int, typer.Argument(metavar="NUM", help="Number of the pull request.", min=1)],
@@ -264,7 +297,7 @@ def reply(
     print(f"answered: {', '.join(verb.value if verb else 'unknown command' for verb in answered) or 'nothing'}")
 
 
-@app.command()
+@_command
 def serve(
     host: Annotated[str, typer.Option(help="Address to listen on.", envvar="MODELEXPORT_HOST")] = "127.0.0.1",
     port: Annotated[
@@ -273,7 +306,8 @@ def serve(
     data_dir: Annotated[
         Path | None,
         typer.Option(
-            help="Holds the recorded jobs. [dim]Default: in the user's data.[/]", envvar="MODELEXPORT_DATA_DIR"
+            help="Holds the recorded jobs and what they work on. [dim]Default: in the user's data.[/]",
+            envvar="MODELEXPORT_DATA_DIR",
         ),
     ] = None,
     database_url: Annotated[
@@ -285,6 +319,10 @@ def serve(
     concurrency: Annotated[
         int, typer.Option(help="So many exports at a time, each of another repo.", envvar="MODELEXPORT_JOBS", min=1)
     ] = 1,
+    keep_days: Annotated[
+        int,
+        typer.Option(help="Days that a job stays on record after its end.", envvar="MODELEXPORT_KEEP_DAYS", min=1),
+    ] = 30,
     dry_run: DryRun = False,
     timeout: Timeout = None,
     max_memory: MaxMemory = None,
@@ -311,7 +349,13 @@ def serve(
 
         secret = server_config.secret_from(os.environ)
         given = server_config.Config(
-            secret, host, port, data_dir or server_config.default_data_dir(), database_url or None, concurrency
+            secret,
+            host,
+            port,
+            data_dir or server_config.default_data_dir(),
+            database_url or None,
+            concurrency,
+            timedelta(days=keep_days),
         )
         settings = _settings(
             token,
@@ -327,7 +371,7 @@ def serve(
     _reported(work, as_json=False, verbose=verbose)
 
 
-@app.command()
+@_command
 def setup(verbose: Verbose = False) -> None:
     """Build the exporter's environment ahead of time; prints its interpreter as the last line.
 
@@ -451,19 +495,25 @@ def _told(result: "Result") -> str:
     return "\n".join(lines)
 
 
-def _print_rows(rows: "list[Row]", *, as_json: bool) -> None:
+def _print_rows(rows: "list[Row]", *, planned: bool, as_json: bool) -> None:
     import json
 
     from rich.console import Console
-    from rich.table import Table
+    from rich.markup import escape
+    from rich.table import Column, Table
 
     if as_json:
-        print(json.dumps([{"repo": row.repo, "outcome": row.outcome, "reason": row.reason} for row in rows]))
+        print(json.dumps([row.to_dict() for row in rows]))
         return
-    table = Table("repo", "outcome", "pull request", "why")
+    table = Table(
+        Column("repo", overflow="fold"),  # a name that is cut is none
+        Column("would be" if planned else "outcome", no_wrap=True),
+        Column("pull\nrequest", no_wrap=True),
+        Column("why", overflow="fold"),
+    )
     for row in rows:
         num = f"#{row.result.pull_request}" if row.result and row.result.pull_request else ""
-        table.add_row(row.repo, row.outcome, num, row.reason)
+        table.add_row(escape(row.repo), row.outcome, num, escape(row.reason))
     Console().print(table)
 
 

@@ -58,7 +58,7 @@ def reply(
         ForbiddenError: there is no token.
         ModelExportError: the Hub did not let us read or answer.
     """
-    hub = Hub(settings.endpoint, settings.token, keyless=settings.keyless, patience=settings.patience)
+    hub = Hub.of(settings)
     account = hub.account()
     if account is None:
         raise ForbiddenError("Answering takes a token: --token, HF_TOKEN, or hf auth login.")

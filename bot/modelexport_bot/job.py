@@ -44,8 +44,7 @@ class Job:
     _python: Path | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
-        given = self.settings
-        self.hub = Hub(given.endpoint, given.token, keyless=given.keyless, patience=given.patience)
+        self.hub = Hub.of(self.settings)
 
     def run(self, repo: str) -> Result:
         """The whole job on one repo.
@@ -58,7 +57,7 @@ class Job:
         if output is not None and output.exists():
             raise OutputExistsError(f"{output} exists already. Remove it, or give --output another name.")
         for _ in range(_PLANS):
-            with scratch.directory(self.settings.cache) as own, contextlib.suppress(SourceMovedError):
+            with scratch.for_job(self.settings.cache) as own, contextlib.suppress(SourceMovedError):
                 plan = self.resolve(repo)
                 folder = self._exported(plan, own) if plan.decision.needs_export else None
                 return self.publish(plan, folder)

@@ -21,6 +21,7 @@ from typing import Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, ValidationError
+from pydantic_core import ErrorDetails
 
 from modelexport.contract import Options, estimate, memory_limit, require_fits
 from modelexport.contract.errors import OptionsInvalidError, TooLargeError
@@ -73,11 +74,21 @@ def _checked(said: object, where: str) -> RepoOptions:
     try:
         return RepoOptions.model_validate(said)
     except ValidationError as error:
-        wrong = "; ".join(
-            f"{'.'.join(map(str, item['loc'])) or 'the whole'}: {item['msg'].lower()}" for item in error.errors()
-        )
+        wrong = "; ".join(_in_words(item) for item in error.errors())
         allowed = ", ".join(RepoOptions.model_fields)
         raise OptionsInvalidError(f"{where}: {wrong}. The keys are {allowed}.") from error
+
+
+def _in_words(wrong: ErrorDetails) -> str:
+    """For owners, who know neither pydantic nor our classes."""
+    key = ".".join(map(str, wrong["loc"]))
+    match wrong["type"]:
+        case "extra_forbidden":
+            return f"there is no key {key}"
+        case "model_type":
+            return "these are no keys with values, such as enabled: false"
+        case _:
+            return f"{key}: {wrong['msg'].lower()}"
 
 
 def export_options(overrides: Overrides, asked_task: str | None, wishes: RepoOptions) -> Options:
@@ -120,16 +131,16 @@ def exported_size(repo: RepoAt, options: Options) -> int:
     return counted + sum(file.size for file in files if "/" in file.path)
 
 
-def must_fit(repo: RepoAt, options: Options, max_memory: int | None, cache: Path) -> None:
+def must_fit(repo: RepoAt, options: Options, max_memory: int | None, folder: Path) -> None:
     """Raises TooLargeError, before anything is downloaded, for what could not be exported here.
 
     Args:
         max_memory: the operator's limit; what the machine and the container have counts as well.
-        cache: on the disk that the download and the export go to.
+        folder: on the disk that the download and the export go to.
     """
     cost = estimate(exported_size(repo, options))
     download = sum(file.size for file in inputs.snapshot(repo.files))
-    require_fits(replace(cost, disk=cost.disk + download), memory_limit(max_memory), _free(cache), repo.id)
+    require_fits(replace(cost, disk=cost.disk + download), memory_limit(max_memory), _free(folder), repo.id)
 
 
 def _free(folder: Path) -> int:

@@ -85,7 +85,7 @@ def resolve(hub: Hub, repo: str, settings: Settings) -> Plan:
     ):
         decided = Decision(Action.NOTHING, Outcome.SKIPPED, spent)
     if decided.needs_export:
-        policy.must_fit(source, options, settings.max_memory, settings.cache)
+        policy.must_fit(source, options, settings.max_memory, settings.downloads or settings.cache)
     plan = Plan(main.id, source.sha, tuple(inputs.snapshot(source.files)), options, wanted, decided)
     return replace(plan, warnings=tuple(_warnings(hub, plan, asked_for=repo)))
 

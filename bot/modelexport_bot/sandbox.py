@@ -39,7 +39,7 @@ from typing import IO, Self
 from modelexport.contract import ERRORS, ErrorCode, Event, Failed, Finished, parse_event
 from modelexport.contract.errors import ExporterCrashedError, ModelExportError, OutOfMemoryError, TimeLimitError
 from modelexport.contract.events import Ready
-from modelexport_bot import supervisor
+from modelexport_bot import process_group, scratch, supervisor
 from modelexport_bot.credentials import redact
 
 PASSED_ON = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "SYSTEMROOT", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
@@ -191,15 +191,16 @@ class _Process:
         _close_our_memory()
         self.ready = False
         self.said: queue.Queue[_Said] = queue.Queue(_UNREAD_LINES)
-        self._scratch = tempfile.TemporaryDirectory(prefix="modelexport-", ignore_cleanup_errors=True)
+        self._owned = contextlib.ExitStack()
+        self._scratch = self._owned.enter_context(scratch.directory(Path(tempfile.gettempdir()), "modelexport-bot-"))
         self._at_rest = 0  # processes in the group while it waits for a job
         self._killed = False
         jobs, self._jobs = os.pipe()
         try:
             self._process = subprocess.Popen(
                 supervisor.command([python, "-I", "-m", "modelexport", "serve-jobs"], offline=True, stdin=jobs),
-                cwd=self._scratch.name,
-                env=environment(Path(self._scratch.name), inherited),
+                cwd=self._scratch,
+                env=environment(self._scratch, inherited),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
@@ -208,7 +209,7 @@ class _Process:
             )
         except BaseException:
             os.close(self._jobs)
-            self._scratch.cleanup()
+            self._owned.close()
             raise
         finally:
             os.close(jobs)
@@ -231,12 +232,12 @@ class _Process:
     @property
     def memory(self) -> int:
         """Bytes resident, in all its processes."""
-        return memory_of_group(self._process.pid)
+        return process_group.memory(self._process.pid)
 
     def send(self, arguments: Sequence[str]) -> None:
         """Hand it a job; it must be ready."""
         self.ready = False
-        self._at_rest = len(_members(self._process.pid))
+        self._at_rest = len(process_group.members(self._process.pid))
         with contextlib.suppress(BrokenPipeError):  # it is gone; whoever waits for its answer will see
             os.write(self._jobs, json.dumps({"arguments": list(arguments)}).encode() + b"\n")
 
@@ -252,11 +253,11 @@ class _Process:
     def clean(self) -> bool:
         """Make it fit for the next job: an empty scratch. False if the last one has left a process behind."""
         deadline = time.monotonic() + _SETTLING
-        while len(_members(self._process.pid)) > self._at_rest:
+        while len(process_group.members(self._process.pid)) > self._at_rest:
             if time.monotonic() > deadline:
                 return False
             time.sleep(_QUIET)
-        empty(Path(self._scratch.name))
+        empty(self._scratch)
         return True
 
     def kill(self) -> list[_Said]:
@@ -281,7 +282,7 @@ class _Process:
             if pipe is not None:
                 with contextlib.suppress(OSError):
                     pipe.close()
-        self._scratch.cleanup()
+        self._owned.close()
 
     def _read(self, name: str, pipe: IO[bytes]) -> None:
         for line in Lines(pipe):
@@ -408,38 +409,3 @@ def _how(status: int | None) -> str:
 
 def _gigabytes(size: int) -> str:
     return f"{size / 1e9:.1f} GB"
-
-
-# --- memory of a process group ---------------------------------------------------------------------------------------
-
-
-def memory_of_group(group: int) -> int:
-    """Bytes resident in the processes of a group: proportional set sizes on Linux, resident set sizes elsewhere."""
-    if sys.platform == "linux":
-        return sum(_proportional_set_size(pid) for pid in _members(group))
-    listing = subprocess.run(["ps", "-axo", "pgid=,rss="], capture_output=True, text=True, check=False).stdout
-    rows = (line.split() for line in listing.splitlines())
-    return sum(int(rss) * 1024 for pgid, rss in rows if int(pgid) == group)
-
-
-def _members(group: int) -> list[int]:
-    if sys.platform != "linux":
-        listing = subprocess.run(["ps", "-axo", "pgid=,pid="], capture_output=True, text=True, check=False).stdout
-        return [int(pid) for pgid, pid in (line.split() for line in listing.splitlines()) if int(pgid) == group]
-    members = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            with contextlib.suppress(OSError, ValueError, IndexError):
-                # "pid (comm) state ppid pgrp ...": the command may hold spaces and brackets, so from the last one on
-                state, _, pgrp = (entry / "stat").read_text().rpartition(")")[2].split()[:3]
-                if int(pgrp) == group and state != "Z":
-                    members.append(int(entry.name))
-    return members
-
-
-def _proportional_set_size(pid: int) -> int:
-    with contextlib.suppress(OSError):
-        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-            if line.startswith("Pss:"):
-                return int(line.split()[1]) * 1024
-    return 0

@@ -1,7 +1,7 @@
-"""A directory for one job, on the file system of the cache, gone when the job ends, however it ends.
+"""Directories that are gone when their work ends, however it ends.
 
-Beside the cache, because a snapshot there is made of hard links and costs no copy. A job that was killed cannot clean
-up; since every job holds a file lock, the next one sees which directories nobody owns any more and removes them.
+Who is killed cannot clean up; since every directory comes with a file lock that is held as long as it is used, the next
+one who needs a directory sees which ones nobody owns any more and removes them.
 """
 
 import contextlib
@@ -14,14 +14,23 @@ from filelock import FileLock, Timeout
 
 
 @contextlib.contextmanager
-def directory(cache: Path) -> Iterator[Path]:
-    """A new, empty directory."""
-    jobs = cache / "jobs"
-    jobs.mkdir(parents=True, exist_ok=True)
-    _remove_abandoned(jobs)
-    own = jobs / uuid.uuid4().hex[:12]
-    with FileLock(own.with_suffix(".lock")):
-        own.mkdir()
+def for_job(cache: Path) -> Iterator[Path]:
+    """A new, empty directory in the cache.
+
+    Not among temporary files: a snapshot on the file system of the downloads is made of hard links and costs no copy.
+    """
+    with directory(_jobs(cache)) as own:
+        yield own
+
+
+@contextlib.contextmanager
+def directory(parent: Path, prefix: str = "") -> Iterator[Path]:
+    """A new, empty directory whose name starts so; only its owner may look into it."""
+    parent.mkdir(parents=True, exist_ok=True)
+    _remove_abandoned(parent, prefix)
+    own = parent / f"{prefix}{uuid.uuid4().hex[:12]}"
+    with FileLock(own.with_suffix(".lock"), thread_local=False):  # who closes it may be another thread
+        own.mkdir(mode=0o700)
         try:
             yield own
         finally:
@@ -29,8 +38,17 @@ def directory(cache: Path) -> Iterator[Path]:
             own.with_suffix(".lock").unlink(missing_ok=True)
 
 
-def _remove_abandoned(jobs: Path) -> None:
-    for lock_file in jobs.glob("*.lock"):
+def remove_abandoned(cache: Path) -> None:
+    """Remove what killed jobs have left in a cache; every new job does it first, too."""
+    _remove_abandoned(_jobs(cache), "")
+
+
+def _jobs(cache: Path) -> Path:
+    return cache / "jobs"
+
+
+def _remove_abandoned(parent: Path, prefix: str) -> None:
+    for lock_file in parent.glob(f"{prefix}*.lock"):
         with contextlib.suppress(Timeout, OSError), FileLock(lock_file, timeout=0):
             shutil.rmtree(lock_file.with_suffix(""), ignore_errors=True)
             lock_file.unlink(missing_ok=True)

@@ -88,6 +88,7 @@ class Settings:
         timeout: seconds an export may take.
         max_memory: bytes an export may hold; None for no limit of ours.
         cache: where environments, snapshots' checks and the ledger live.
+        downloads: where the Hub's client keeps what it fetches; None for its own cache, which all clients share.
         exporter_python, torch_index: see :mod:`modelexport_bot.environment`.
         mention: the name that commands in a thread are addressed to.
     """
@@ -107,6 +108,7 @@ class Settings:
     timeout: float = DEFAULT_TIMEOUT
     max_memory: int | None = None
     cache: Path = field(default_factory=lambda: platformdirs.user_cache_path("modelexport"))
+    downloads: Path | None = None
     exporter_python: Path | None = None
     torch_index: str | None = None
     mention: str = "modelexport-bot"

@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 from modelexport.contract import ErrorCode, ModelExportError
 from modelexport.contract.errors import (
@@ -41,6 +42,14 @@ class Row:
         """Why, in one sentence."""
         return self.result.reason if self.result else self.message
 
+    def to_dict(self) -> dict[str, Any]:
+        """For ``--json``."""
+        found: dict[str, Any] = {"repo": self.repo, "outcome": self.outcome, "reason": self.reason}
+        return found | {
+            "pull_request": self.result.pull_request if self.result else None,
+            "url": self.result.url if self.result else None,
+        }
+
 
 def sweep(
     owner: str, settings: Settings, progress: Progress, *, limit: int | None = None, job: type[Job] = Job
@@ -52,7 +61,7 @@ def sweep(
     Raises:
         ModelExportError: one that the next model would meet as well; the rows before it have been given out.
     """
-    hub = Hub(settings.endpoint, settings.token, keyless=settings.keyless, patience=settings.patience)
+    hub = Hub.of(settings)
     with contextlib.closing(Exporters(keep=1)) as exporters:
         for repo in hub.models_of(owner, limit):
             one = job(replace(settings, output=None), progress, exporters=exporters)

@@ -12,7 +12,6 @@ The steps, in order; the first that fails ends the check with its error:
 
 import contextlib
 import hashlib
-import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,7 @@ from rich.console import Console
 from rich.table import Table
 from transformers import AutoConfig
 
-from modelexport import checkpoint, isolation, optimum_check, original, preprocessors, source
+from modelexport import checkpoint, isolation, optimum_check, original, preprocessors, source, temporary
 from modelexport import folder as folders
 from modelexport import task as tasks
 from modelexport.check import Checked, check
@@ -275,8 +274,8 @@ def _require_finite(outputs: dict[str, np.ndarray]) -> None:
 
 
 def _compare(folder: Path, read: checkpoint.Checkpoint, task: str, model_class: type, atol: float | None) -> Checked:
-    with tempfile.TemporaryDirectory(prefix="modelexport-") as scratch:
-        made, dtype = isolation.run(_references, read, task, folder, Path(scratch), emit=_silent)
+    with temporary.folder() as scratch:
+        made, dtype = isolation.run(_references, read, task, folder, scratch, emit=_silent)
         tolerance = atol if atol is not None else numbers.TOLERANCE[dtype]
         return isolation.run(check, folder, made, model_class, tolerance, emit=_silent)
 

@@ -3,13 +3,12 @@
 import errno
 import hashlib
 import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from modelexport import bridge, checkpoint, isolation, model_card, output, task
+from modelexport import bridge, checkpoint, isolation, model_card, output, task, temporary
 from modelexport.bundle import bundle, verify
 from modelexport.check import Checked, check
 from modelexport.checkpoint import Checkpoint
@@ -55,13 +54,13 @@ def export(
     try:
         with (
             output.staged(out, overwrite=overwrite) as folder,
-            tempfile.TemporaryDirectory(prefix="modelexport-") as scratch,
+            temporary.folder() as scratch,
         ):
             emit(Stage(stage=StageName.INSPECT, detail=source.name))
             read = checkpoint.read(source)
             cost = estimate(_exported(read, options))
             require_fits(cost, memory_limit(max_memory), shutil.disk_usage(folder).free, source.name)
-            manifest = _export(read, folder, Path(scratch), options, origin, emit)
+            manifest = _export(read, folder, scratch, options, origin, emit)
             (folder / MANIFEST_NAME).write_text(manifest.to_json(), encoding="utf-8")
     except OSError as error:
         if error.errno in _DISK_FULL:

@@ -22,8 +22,8 @@ from hypothesis.stateful import (
 )
 
 from modelexport.contract import ModelExportError
+from modelexport_bot.hub.transport import PatientClient
 from modelexport_bot.settings import Overrides
-from modelexport_bot.transport import PatientClient
 from tests.bot.test_fault_matrix import FAULTS, QUICK
 from tests.bot.world import World
 from tests.hub.client import LocalHub

@@ -81,11 +81,18 @@ def test_help_loads_nothing_heavy() -> None:
     assert not set(done.stdout.splitlines()[-1].split()) & set(HEAVY)
 
 
-@pytest.mark.parametrize("command", [[], ["run"], ["setup"], ["status"], ["sweep"], ["reply"]])
+@pytest.mark.parametrize("command", [[], ["run"], ["setup"], ["status"], ["sweep"], ["reply"], ["serve"]])
 def test_help_teaches(command: list[str]) -> None:
-    done = _run(*command, "--help")
+    done = _run(*command, "--help", COLUMNS="120")
     assert done.returncode == 0
     assert "Usage" in done.stdout
+    flags = [line for line in done.stdout.splitlines() if "<bool>" in line and "--help" not in line]
+    assert not flags  # they take no value
+
+
+def test_help_is_wrapped_for_the_terminal_and_not_as_in_the_source() -> None:
+    said = _run("setup", "--help", COLUMNS="1000").stdout
+    assert "A second checkout finds it again. The console script modelexport lies beside the interpreter." in said
 
 
 def test_run_creates_then_says_unchanged(world: World, environment: dict[str, str]) -> None:
@@ -136,7 +143,29 @@ def test_status_and_sweep_and_reply(world: World, environment: dict[str, str]) -
     world.comment(1, "@modelexport-bot help")
     assert _run("reply", world.repo, "1", **environment).stdout.strip() == "answered: help"
     rows = json.loads(_run("sweep", world.owner, "--limit", "1", "--dry-run", "--json", **environment).stdout)
-    assert [(row["repo"], row["outcome"]) for row in rows] == [(world.repo, "unchanged")]
+    assert [(row["repo"], row["outcome"], row["pull_request"]) for row in rows] == [(world.repo, "unchanged", 1)]
+    assert rows[0]["url"].endswith("/discussions/1")
+
+
+def test_the_table_of_a_sweep_says_what_would_be_and_cuts_no_name(world: World, environment: dict[str, str]) -> None:
+    owner = f"owner-{world.repo.rpartition('-')[2]}"
+    world.hub.create_user(owner)
+    name = "a-model-" + "with-a-name-that-goes-on-" * 2 + "and-ends"
+    world.hub.seed_repo(f"{owner}/{name}", {"README.md": "# Nothing yet"})
+    done = _run("sweep", owner, "--dry-run", COLUMNS="80", **environment)
+    assert done.returncode == 0, done.stderr
+    assert "would be" in done.stdout
+    assert "…" not in done.stdout
+    cells = [line.split("│")[1].strip() for line in done.stdout.splitlines() if line.startswith("│")]
+    assert "".join(cells) == f"{owner}/{name}"
+
+
+def test_a_sweep_of_nobody_says_so(environment: dict[str, str]) -> None:
+    done = _run("sweep", "nobody-at-all", "--dry-run", **environment)
+    assert (done.returncode, done.stdout) == (
+        0,
+        "The Hub shows no models of nobody-at-all. Check the name, and that the token's account may see them.\n",
+    )
 
 
 def test_ctrl_c_ends_with_its_status_and_leaves_a_draft_at_most(

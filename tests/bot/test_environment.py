@@ -15,6 +15,7 @@ from filelock import FileLock
 from modelexport.contract.errors import EnvironmentFailedError
 from modelexport_bot import environment
 from modelexport_bot.environment import build_code, build_dependencies
+from modelexport_bot.pip import TORCH_CPU_INDEX, NoSuchVersionError, Pip
 from modelexport_bot.progress import Silent
 
 SMALL = "idna==3.20\nmdurl==0.1.2\n"
@@ -160,15 +161,15 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     """What pip was asked for, one entry a call; the local version is not to be had from pip's own configuration."""
     calls: list[list[str]] = []
 
-    def run(self: environment._Pip, arguments: list[str], purpose: str) -> None:
+    def run(self: Pip, arguments: list[str], purpose: str) -> None:
         if arguments[0] != "pip":
             return
         lines = self._requirements.read_text().splitlines() if arguments[1] == "install" else []
         calls.append([arguments[1], *[a for a in arguments if a.startswith("http")], *lines])
         if "torch==2.13.0+cpu" in lines and not any(a.startswith("http") for a in arguments):
-            raise environment._NoSuchVersionError("No matching distribution found for torch==2.13.0+cpu")
+            raise NoSuchVersionError("No matching distribution found for torch==2.13.0+cpu")
 
-    monkeypatch.setattr(environment._Pip, "_run", run)
+    monkeypatch.setattr(Pip, "_run", run)
     return calls
 
 
@@ -179,7 +180,7 @@ def test_torch_comes_from_the_cpu_index_when_pip_knows_no_cpu_build(
     _build(tmp_path / "e", lock)
     assert asked == [
         ["install", "torch==2.13.0+cpu"],
-        ["install", environment.TORCH_CPU_INDEX, "torch==2.13.0+cpu"],
+        ["install", TORCH_CPU_INDEX, "torch==2.13.0+cpu"],
         ["install", "idna==3.20"],
         ["check"],
     ]

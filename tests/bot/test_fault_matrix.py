@@ -19,8 +19,8 @@ import pytest
 
 from modelexport.contract import ModelExportError
 from modelexport_bot.credentials import Token
+from modelexport_bot.hub.transport import PatientClient
 from modelexport_bot.settings import Patience
-from modelexport_bot.transport import PatientClient
 from tests.bot.world import World
 from tests.hub.client import LocalHub
 

@@ -392,14 +392,18 @@ def test_a_repo_sets_options_and_the_operator_overrides_them(world: World) -> No
 
 
 def test_invalid_options_are_reported_once_and_nothing_is_guessed(world: World) -> None:
-    world.hub.push(world.repo, {".modelexport.yaml": "tusk: fill-mask\n"})
+    world.hub.push(world.repo, {".modelexport.yaml": "task: fill-mask\ninclude: [tokenizer.json]\n"})
     for _ in range(2):
-        with pytest.raises(OptionsInvalidError, match="tusk"):
+        with pytest.raises(OptionsInvalidError, match="no key include"):
             world.run()
-    from huggingface_hub import HfApi
+    from huggingface_hub import DiscussionComment, HfApi
 
-    (report,) = HfApi(endpoint=world.hub.url, token=False).get_repo_discussions(world.repo)
+    anybody = HfApi(endpoint=world.hub.url, token=False)
+    (report,) = anybody.get_repo_discussions(world.repo)
     assert (report.is_pull_request, report.author) == (False, world.bot)
+    (comment,) = anybody.get_discussion_details(world.repo, report.num).events
+    assert isinstance(comment, DiscussionComment)
+    assert "there is no key include. The keys are enabled, task, opset, dtype, atol." in comment.content
 
 
 def test_invalid_options_are_reported_in_our_open_pull_request(world: World) -> None:

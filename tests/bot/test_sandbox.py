@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -356,6 +357,44 @@ def test_nothing_is_left_once_it_is_closed(exporter: MakeExporter, tmp_path: Pat
     pid, scratch = (tmp_path / "pids").read_text().split()
     assert not _runs(pid)
     assert not Path(scratch).exists()
+
+
+def test_what_a_killed_process_left_is_removed_by_the_next_and_a_running_one_keeps_its_own(
+    exporter: MakeExporter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    python = exporter("time.sleep(100)")
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(temporary))
+
+    def folders() -> set[Path]:
+        return {path for path in temporary.iterdir() if path.is_dir()}
+
+    script = (
+        "import os, sys, pathlib\n"
+        "from modelexport_bot.sandbox import Exporter\n"
+        "Exporter(pathlib.Path(sys.argv[1]), os.environ).start()\n"
+        "os.kill(os.getpid(), 9)\n"
+    )
+    killed = subprocess.run(
+        [sys.executable, "-c", script, python], env={**os.environ, "TMPDIR": str(temporary)}, check=False
+    )
+    assert killed.returncode == -signal.SIGKILL
+    left = folders()
+    assert len(left) == 1
+    with Exporter(python, os.environ) as first, Exporter(python, os.environ) as second:
+        first.start()
+        own = folders()
+        assert len(own) == 1
+        assert not own & left
+        second.start()
+        assert len(folders()) == 2
+        assert own < folders()
+        closing = threading.Thread(target=second.close)  # not the thread that started it
+        closing.start()
+        closing.join()
+        assert folders() == own
+    assert list(temporary.iterdir()) == []
 
 
 # --- exporters that jobs share ---------------------------------------------------------------------------------------

@@ -3,17 +3,22 @@
 What takes a process of its own (SIGKILL, SIGTERM, other code after a restart) is in ``tests/e2e/test_serve.py``.
 """
 
+import contextlib
 import shutil
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
+from dbos import DBOS
 
 from modelexport.contract.errors import ExporterCrashedError, ParityFailedError
+from modelexport_bot import scratch
 from modelexport_bot.credentials import Token
 from modelexport_bot.resolve import Plan
 from modelexport_bot.result import Result
@@ -58,6 +63,8 @@ class Server:
     directory: Path
     retries: Retries = field(default_factory=lambda: Retries(attempts=3, first_wait=0.01))
     database_url: str | None = None
+    kept: timedelta = timedelta(days=30)
+    clearing: timedelta = timedelta(days=1)
     running: Jobs | None = None
 
     def start(self, **changes: Any) -> Jobs:
@@ -66,8 +73,10 @@ class Server:
             settings,
             self.directory,
             database_url=self.database_url,
+            kept=self.kept,
             retries=self.retries,
             polling=0.02,
+            clearing=self.clearing,
             job=JobWithHooks,
         )
         self.running.start()
@@ -85,7 +94,7 @@ class Server:
     def finished(self, count: int = 1) -> list[Json]:
         """The jobs, newest first, once none is left to do."""
         assert self.running is not None
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 90
         while time.monotonic() < deadline:
             found = self.running.recent()
             if len(found) >= count and all(job["finished"] for job in found):
@@ -247,6 +256,142 @@ def test_folders_that_nobody_owns_are_removed_at_the_start(server: Server) -> No
     assert not abandoned.exists()
 
 
+def test_what_a_bug_left_on_disk_is_removed_while_the_server_runs(server: Server, world: World) -> None:
+    def break_down(plan: Plan) -> None:
+        raise ZeroDivisionError
+
+    JobWithHooks.before["export"] = break_down
+    server.clearing = timedelta(seconds=0.2)
+    server.start().export(world.repo, head(world), private=False)
+    server.finished()
+    until(lambda: not list((server.directory / "jobs").iterdir()))
+
+
+def test_downloads_lie_in_the_folder_of_their_job_and_end_with_it(server: Server, world: World) -> None:
+    """Also those of a command, whose run is no workflow of its own."""
+    downloads: list[Path] = []
+
+    def look(plan: Plan) -> None:
+        downloads.extend(path for path in server.directory.rglob("model.safetensors") if "snapshots" in path.parts)
+
+    jobs = server.start()
+    JobWithHooks.before["publish"] = look
+    jobs.export(world.repo, head(world), private=False)
+    server.finished()
+    world.comment(1, "@modelexport-bot rebuild")
+    JobWithHooks.before["publish"] = look
+    jobs.reply(world.repo, 1, "c1", private=False)
+    assert server.finished(2)[0]["state"] == "answered"
+    assert len(downloads) == 2
+    assert all(path.is_relative_to(server.directory / "jobs") for path in downloads)
+    assert list((server.directory / "jobs").iterdir()) == []
+
+
+def test_an_interrupted_download_goes_on_after_a_restart(server: Server, world: World) -> None:
+    interrupted_at(server, world, "export")
+    shutil.rmtree(next((server.directory / "jobs").glob("*/0/snapshot")))  # as if the step had not ended
+    world.hub.clear_journal()
+    server.restart()
+    (job,) = server.finished()
+    assert job["state"] == "created"
+    assert "resolve" not in {entry["route"] for entry in world.hub.journal() if "model.safetensors" in entry["path"]}
+
+
+def test_what_a_killed_command_left_in_the_cache_is_removed_at_the_start(server: Server, world: World) -> None:
+    jobs = world.settings.cache / "jobs"
+    (jobs / "0123456789ab").mkdir(parents=True)
+    (jobs / "0123456789ab.lock").touch()
+    with scratch.for_job(world.settings.cache) as alive:
+        (jobs / "ba9876543210").mkdir()
+        (jobs / "ba9876543210.lock").touch()
+        server.start()
+        assert {entry for entry in jobs.iterdir() if entry.is_dir()} == {alive}
+
+
+def test_jobs_that_ended_long_ago_are_forgotten(server: Server, world: World) -> None:
+    server.start().export(world.repo, head(world), private=False)
+    server.finished()
+    assert len(server.restart().recent()) == 1
+    server.kept = timedelta(0)
+    assert server.restart().recent() == []
+    server.stop()
+    with contextlib.closing(sqlite3.connect(server.directory / "jobs.sqlite")) as database:
+        tables = [name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        rows = [str(row) for name in tables for row in database.execute(f'SELECT * FROM "{name}"')]
+    assert not [row for row in rows if world.repo in row]
+
+
+def test_a_failed_job_is_forgotten_as_well(server: Server, world: World) -> None:
+    def fail(plan: Plan) -> None:
+        raise ZeroDivisionError
+
+    JobWithHooks.before["export"] = fail
+    server.start().export(world.repo, head(world), private=False)
+    server.finished()
+    server.kept = timedelta(0)
+    assert server.restart().recent() == []
+
+
+def test_jobs_are_forgotten_while_the_server_runs_but_none_that_is_not_done(server: Server, world: World) -> None:
+    server.kept, server.clearing = timedelta(0), timedelta(seconds=0.1)
+    begun, go_on = threading.Event(), threading.Event()
+
+    def wait(plan: Plan) -> None:
+        begun.set()
+        assert go_on.wait(30)
+
+    jobs = server.start()
+    JobWithHooks.before["export"] = wait
+    running = jobs.export(world.repo, head(world), private=False).job
+    waiting = jobs.export(world.repo, world.push_weights("second"), private=False).job
+    assert begun.wait(30)
+    time.sleep(0.5)  # several looks
+    assert [job["job"] for job in jobs.recent()] == [waiting, running]
+    assert len(list((server.directory / "jobs").iterdir())) == 1
+    go_on.set()
+    until(lambda: not jobs.recent())
+    world.assert_right("refs/pr/1")
+    assert world.manifest_at("refs/pr/1").source.sha == head(world)
+
+
+def test_what_counts_is_when_a_job_ended_and_not_when_it_began(server: Server, world: World) -> None:
+    interrupted_at(server, world, "export")
+    server.stop()
+    with contextlib.closing(sqlite3.connect(server.directory / "jobs.sqlite")) as database, database:
+        database.execute("UPDATE workflow_status SET created_at = 0")
+    server.start()
+    server.finished()
+    assert [job["state"] for job in server.restart().recent()] == ["created"]
+
+
+def test_a_delivery_whose_job_is_forgotten_at_that_moment_is_a_job(
+    server: Server, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = server.start()
+    jobs.export(world.repo, head(world), private=False)
+    server.finished()
+    look = DBOS.list_workflows
+
+    def too_late(**what: Any) -> list[Any]:
+        monkeypatch.setattr(DBOS, "list_workflows", look)
+        DBOS.delete_workflows(what["workflow_ids"])
+        return look(**what)
+
+    monkeypatch.setattr(DBOS, "list_workflows", too_late)
+    assert jobs.export(world.repo, head(world), private=False).new
+    (job,) = server.finished()
+    assert job["state"] == "unchanged"
+
+
+def test_a_job_that_was_cancelled_by_hand_is_shown_as_failed(server: Server, world: World) -> None:
+    interrupted_at(server, world, "export")
+    assert server.running is not None
+    (job,) = server.running.recent()
+    DBOS.cancel_workflow(job["job"])
+    (job,) = server.running.recent()
+    assert job["state"] == "failed"
+
+
 def test_a_token_changed_between_two_starts_is_the_one_that_is_used(server: Server, world: World) -> None:
     interrupted_at(server, world, "export")
     assert world.settings.token is not None
@@ -361,6 +506,13 @@ def test_errors_are_recorded_as_code_and_message() -> None:
     assert isinstance(serializer.deserialize(serializer.serialize(ValueError("x"))), recorded.RecordedError)
     with pytest.raises(TypeError):
         serializer.serialize(Token("hf_abcdefghijklmnop"))
+
+
+def until(look: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 30
+    while not look():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def interrupted_at(server: Server, world: World, step: str) -> None:

@@ -12,9 +12,9 @@ import httpx2
 import pytest
 
 from modelexport.contract.errors import HubUnavailableError, RateLimitedError
-from modelexport_bot import transport
+from modelexport_bot.hub import transport
+from modelexport_bot.hub.transport import PatientClient, Unsettled, asked_to_wait, jittered
 from modelexport_bot.settings import Patience
-from modelexport_bot.transport import PatientClient, Unsettled, asked_to_wait, jittered
 
 PATIENCE = Patience(attempts=3, first_wait=0.01, longest_wait=0.02, total=2, connect=1, read=1)
 Answer = tuple[int, dict[str, str]]

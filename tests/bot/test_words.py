@@ -79,6 +79,21 @@ def test_what_does_not_fit_the_schema_is_refused(said: Any) -> None:
         policy.repo_options({"modelexport": said}, None)
 
 
+@pytest.mark.parametrize(
+    ("file", "problem"),
+    [
+        ("include: [tokenizer.json]\n", "there is no key include"),
+        ("modelexport:\n  task: fill-mask\n  include: '*.json'\n", "there is no key include"),
+        ("include: x\nopset: 99\n", "opset: input should be less than or equal to 30; there is no key include"),
+        ("all of it\n", "these are no keys with values, such as enabled: false"),
+    ],
+)
+def test_an_owner_is_told_which_key_is_wrong_and_which_there_are(file: str, problem: str) -> None:
+    with pytest.raises(OptionsInvalidError) as told:
+        policy.repo_options({}, file)
+    assert told.value.message == f".modelexport.yaml: {problem}. The keys are enabled, task, opset, dtype, atol."
+
+
 def test_broken_yaml_is_refused() -> None:
     with pytest.raises(OptionsInvalidError, match="no YAML"):
         policy.repo_options({}, "enabled: [")

@@ -10,6 +10,7 @@
 - ``steps.py``: what their steps do, and do again
 - ``stopping.py``: what a stop is not: a failure
 - ``recorded.py``: what of them is written down
+- ``retention.py``: when it is forgotten
 - ``shown.py``: what of them everybody may see
 - ``log.py``: what is logged, with every secret cut out
 - ``run.py``: the process

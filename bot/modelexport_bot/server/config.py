@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 import platformdirs
@@ -27,6 +28,7 @@ class Config:
         data_dir: holds the recorded jobs and their scratch folders; one server at a time.
         database_url: where to record jobs instead, ``postgresql://...``; None means SQLite in ``data_dir``.
         concurrency: how many jobs may run at a time, each on another repo.
+        kept: how long a job stays on record after its end.
     """
 
     secret: Token
@@ -35,6 +37,7 @@ class Config:
     data_dir: Path
     database_url: str | None = None
     concurrency: int = 1
+    kept: timedelta = timedelta(days=30)
 
 
 def secret_from(environment: Mapping[str, str]) -> Token:

@@ -20,7 +20,8 @@ import shutil
 import threading
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
@@ -28,13 +29,13 @@ from dbos import DBOS, SetEnqueueOptions, SetWorkflowID, StepOptions, WorkflowSt
 from dbos import error as dbos_error
 
 from modelexport.contract.errors import HubUnavailableError, ModelExportError, RateLimitedError, UsageError
-from modelexport_bot import commands
+from modelexport_bot import commands, scratch
 from modelexport_bot.credentials import redact
 from modelexport_bot.exporters import Exporters
 from modelexport_bot.job import Job
 from modelexport_bot.progress import Progress
 from modelexport_bot.result import Outcome
-from modelexport_bot.server import database, recorded, shown
+from modelexport_bot.server import database, recorded, retention, shown
 from modelexport_bot.server.log import JobLog, logger
 from modelexport_bot.server.recorded import Json
 from modelexport_bot.server.router import Submitted
@@ -83,8 +84,10 @@ class Jobs:
         directory: holds the database, unless ``database_url`` names another, and a scratch folder for each running job.
         database_url: PostgreSQL instead of SQLite.
         concurrency: how many jobs may run at a time.
+        kept: how long a job stays on record after its end.
         retries: see :class:`Retries`.
         polling: seconds between two looks at the database.
+        clearing: time between two looks for what can be forgotten, after the one at the start.
         job: the class whose steps are run.
     """
 
@@ -95,8 +98,10 @@ class Jobs:
         *,
         database_url: str | None = None,
         concurrency: int = 1,
+        kept: timedelta = retention.KEPT,
         retries: Retries | None = None,
         polling: float = 1.0,
+        clearing: timedelta = timedelta(days=1),
         job: type[Job] = Job,
     ) -> None:
         self._settings = settings
@@ -110,6 +115,8 @@ class Jobs:
         self._stoppable = stoppable(job, self._stopping)
         self._exporters = Exporters(keep=concurrency)
         self._workflows: dict[str, Workflow] = {}
+        self._kept = kept
+        self._daily = retention.Daily(self._clear_up, every=clearing)
 
     # life
 
@@ -133,7 +140,8 @@ class Jobs:
             register = DBOS.workflow(name=name, max_recovery_attempts=_RECOVERIES)
             self._workflows[name] = register(self._with_an_outcome(method))
         DBOS.launch()
-        self._remove_abandoned_folders()
+        self._clear_up()
+        self._daily.start()
         DBOS.register_queue(
             QUEUE,
             worker_concurrency=self._concurrency,
@@ -151,6 +159,7 @@ class Jobs:
 
         A job that is running is not waited for, and goes on at the next start.
         """
+        self._daily.stop()
         DBOS.destroy(destroy_registry=True)
         self._exporters.close()
 
@@ -166,7 +175,9 @@ class Jobs:
 
     def recent(self) -> list[Json]:
         """The latest jobs, newest first, as everybody may see them."""
-        return [shown.shown(found) for found in DBOS.list_workflows(queue_name=QUEUE, sort_desc=True, limit=_SHOWN)]
+        # by name, as dbos takes a job that was given up or cancelled out of its queue
+        found = DBOS.list_workflows(name=[EXPORT, REPLY], sort_desc=True, limit=_SHOWN)
+        return [shown.shown(status) for status in found]
 
     def _submit(self, workflow: str, about: str, repo: str, detail: str, *, private: bool) -> Submitted:
         for attempt in itertools.count(1):
@@ -176,8 +187,8 @@ class Jobs:
             with contextlib.suppress(dbos_error.DBOSWorkflowIDInUseError), once, in_turn:
                 DBOS.enqueue_workflow(QUEUE, self._workflows[workflow], repo, detail, private)
                 return Submitted(job, new=True)
-            (found,) = DBOS.list_workflows(workflow_ids=[job], load_input=False)
-            if shown.state(found) != shown.FAILED:
+            found = DBOS.list_workflows(workflow_ids=[job], load_input=False)  # nothing if just forgotten
+            if any(shown.state(status) != shown.FAILED for status in found):
                 break
         return Submitted(job, new=False)
 
@@ -186,7 +197,7 @@ class Jobs:
     def _export(self, repo: str, _sha: str, job: str) -> Json:
         """The four steps, once more from the start when the source has moved in the meantime."""
         for number in range(_PLANS):
-            steps = Steps(self._job(self._settings, JobLog(job)), self._folder_of(job) / str(number))
+            steps = Steps(self._job(self._settings_for(job), JobLog(job)), self._folder_of(job) / str(number))
             plan = self._step("resolve", steps.resolve, repo)
             if recorded.plan_from_json(plan).decision.needs_export:
                 self._step("fetch", steps.fetch, plan)
@@ -201,7 +212,7 @@ class Jobs:
     def _reply(self, repo: str, num: str, job: str) -> Json:
         def answer() -> Json:
             try:
-                answered = commands.reply(repo, int(num), self._settings, JobLog(job), job=self._job)
+                answered = commands.reply(repo, int(num), self._settings_for(job), JobLog(job), job=self._job)
             except UsageError as error:  # somebody else's pull request
                 return {"outcome": Outcome.SKIPPED.value, "reason": error.message}
             return {"outcome": "answered", "reason": f"{len(answered)} commands answered in #{num}."}
@@ -256,10 +267,21 @@ class Jobs:
     def _folder_of(self, job: str) -> Path:
         return self._scratch / hashlib.sha256(job.encode()).hexdigest()[:24]
 
+    def _settings_for(self, job: str) -> Settings:
+        """A job's downloads end with it: nobody else would ever remove them."""
+        return replace(self._settings, downloads=self._folder_of(job) / "downloads")
+
+    def _clear_up(self) -> None:
+        """Forget what ended long ago, and remove what killed jobs have left on disk."""
+        self._remove_abandoned_folders()
+        scratch.remove_abandoned(self._settings.cache)
+        if count := retention.forget((EXPORT, REPLY), datetime.now(UTC) - self._kept):
+            logger.info("forgot %d jobs that ended more than %d days ago", count, self._kept.days)
+
     def _remove_abandoned_folders(self) -> None:
         """The folders of jobs that ended without clearing up: a bug in one, or one given up after too many crashes."""
+        there = set(self._scratch.iterdir())  # before the look at the jobs: one may begin in between
         unfinished = [WorkflowStatusString.ENQUEUED.value, WorkflowStatusString.PENDING.value]
         found = DBOS.list_workflows(status=unfinished, load_input=False, load_output=False)
-        kept = {self._folder_of(status.workflow_id) for status in found}
-        for folder in set(self._scratch.iterdir()) - kept:
+        for folder in there - {self._folder_of(status.workflow_id) for status in found}:
             shutil.rmtree(folder, ignore_errors=True)

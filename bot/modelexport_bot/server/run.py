@@ -43,7 +43,13 @@ def serve(config: Config, settings: Settings, *, verbose: bool = False) -> None:
     if config.database_url is not None:
         database.must_open(config.database_url)
     with _own_directory(config.data_dir), _listening(config) as listener:
-        jobs = Jobs(settings, config.data_dir, database_url=config.database_url, concurrency=config.concurrency)
+        jobs = Jobs(
+            settings,
+            config.data_dir,
+            database_url=config.database_url,
+            concurrency=config.concurrency,
+            kept=config.kept,
+        )
         jobs.start()
         server = _Server(
             uvicorn.Config(

@@ -4,9 +4,9 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
+from modelexport import temporary
 from modelexport.bridge.attention import attention_for
 from modelexport.bridge.config import Translated, is_from_5, translate
 from modelexport.bridge.processor import translate_processor
@@ -70,8 +70,8 @@ def prepare(checkpoint: Checkpoint, scratch: Path) -> Prepared:
     if mapping:
         notes.append("Weights that transformers 5 renamed got the names that transformers 4.57 has for them.")
     if from_5 or _tokenizer_is_from_5(checkpoint):
-        with TemporaryDirectory() as trial:
-            tokenizer = translate_tokenizer(checkpoint.root, Path(trial))
+        with temporary.folder() as trial:
+            tokenizer = translate_tokenizer(checkpoint.root, trial)
         if tokenizer.config is not None and tokenizer.note is not None:
             files["tokenizer_config.json"] = tokenizer.config
             notes.append(tokenizer.note)

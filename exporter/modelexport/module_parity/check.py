@@ -4,7 +4,6 @@ The PyTorch side runs in a process of its own and leaves what its modules were g
 runs in another. :mod:`modelexport.module_parity` says what is compared.
 """
 
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from rich.console import Console
 from rich.text import Text
 from rich.tree import Tree
 
-from modelexport import isolation, module_parity, module_tree, original
+from modelexport import isolation, module_parity, module_tree, original, temporary
 from modelexport.checkpoint import Checkpoint
 from modelexport.contract.errors import NoTagsError, ParityFailedError
 from modelexport.htp.branches import Branch, branches
@@ -58,8 +57,8 @@ def check_modules(folder: Path, read: Checkpoint, task: str, atol: float | None)
         NoTagsError: the files do not say which module calls their nodes belong to.
         ModelExportError: the model cannot be loaded.
     """
-    with tempfile.TemporaryDirectory(prefix="modelexport-") as scratch:
-        runs, dtype = isolation.run(_record, read, task, folder, Path(scratch), emit=_silent)
+    with temporary.folder() as scratch:
+        runs, dtype = isolation.run(_record, read, task, folder, scratch, emit=_silent)
         tolerance = atol if atol is not None else numbers.TOLERANCE[dtype]
         return isolation.run(_compare, folder, runs, tolerance, emit=_silent)
 

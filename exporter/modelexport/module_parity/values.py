@@ -3,7 +3,6 @@
 The weights are not copied for it: ONNX Runtime gets the graph alone as bytes, and maps the weights from a file.
 """
 
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ import onnx_ir as ir
 import onnxruntime
 import torch
 
-import modelexport.weights as weights
+from modelexport import temporary, weights
 
 Item = TypeVar("Item")
 
@@ -69,9 +68,9 @@ def probe(model: ir.Model, file: Path) -> Iterator[Probe]:
     if not embedded:
         yield Probe(ir.to_proto(model), file.parent)
         return
-    with tempfile.TemporaryDirectory(prefix="modelexport-") as scratch:
-        weights.write(model, Path(scratch) / "model.onnx", limit=0)
-        yield Probe(onnx.load(Path(scratch) / "model.onnx", load_external_data=False), Path(scratch))
+    with temporary.folder() as scratch:
+        weights.write(model, scratch / "model.onnx", limit=0)
+        yield Probe(onnx.load(scratch / "model.onnx", load_external_data=False), scratch)
 
 
 def batches(sizes: Iterable[tuple[Item, int]], limit: int) -> Iterator[list[Item]]:

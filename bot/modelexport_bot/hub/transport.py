@@ -9,8 +9,8 @@ What may simply be sent again depends on the request:
 - reads, and posts that change nothing or the same thing however often they arrive (preupload, LFS batch and verify,
   ...), are repeated on every transient failure;
 - other posts (a commit, a comment) are repeated only when the Hub has certainly not acted: no connection, or 429.
-  Anything else raises :class:`Unsettled`, and :mod:`modelexport_bot.hub` looks what happened before it sends them
-  again;
+  Anything else raises :class:`Unsettled`, and :mod:`modelexport_bot.hub.connection` looks what happened before it
+  sends them again;
 - uploads of a file's content cannot be replayed from here (the body is a consumed stream): :class:`Unsettled` too.
 
 Our exceptions are none that ``huggingface_hub`` retries, so waits do not multiply.
@@ -39,7 +39,7 @@ _REPEATABLE_POST = re.compile(
 )
 
 
-class Unsettled(Exception):  # noqa: N818  (not an error of the user's: a question that hub.py answers by looking)
+class Unsettled(Exception):  # noqa: N818  (no error of the user's: a question that connection.py answers)
     """A request failed, and the Hub may or may not have acted on it.
 
     Attributes:
