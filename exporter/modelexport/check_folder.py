@@ -275,16 +275,15 @@ def _require_finite(outputs: dict[str, np.ndarray]) -> None:
 
 def _compare(folder: Path, read: checkpoint.Checkpoint, task: str, model_class: type, atol: float | None) -> Checked:
     with temporary.folder() as scratch:
-        made, dtype = isolation.run(_references, read, task, folder, scratch, emit=_silent)
-        tolerance = atol if atol is not None else numbers.TOLERANCE[dtype]
-        return isolation.run(check, folder, made, model_class, tolerance, emit=_silent)
+        made = isolation.run(_references, read, task, folder, scratch, emit=_silent)
+        return isolation.run(check, folder, made, model_class, numbers.tolerance(made.dtype, atol), emit=_silent)
 
 
-def _references(read: checkpoint.Checkpoint, task: str, folder: Path, scratch: Path, _: Emit) -> tuple[References, str]:
+def _references(read: checkpoint.Checkpoint, task: str, folder: Path, scratch: Path, _: Emit) -> References:
     model = original.load(read, task, folder, scratch)
     calls = references.make(model.plans, model.interfaces, model.published, model.preprocessors, scratch)
     prompts = references.generate(model.plans, model.preprocessors, model.model, model.settings, task, scratch)
-    return References(calls, prompts), model.dtype
+    return References(calls, prompts, model.dtype)
 
 
 def _silent(_: object) -> None:

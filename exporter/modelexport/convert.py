@@ -26,6 +26,7 @@ from modelexport.htp.tags import Origin, Tag, all_nodes
 from modelexport.isolation import Emit
 from modelexport.load import load_model
 from modelexport.parity import references
+from modelexport.parity.arithmetic import OtherArithmetic, other_dtype
 from modelexport.parity.cases import Preprocessors
 from modelexport.parity.generation import CacheSettings, PromptFile
 from modelexport.parity.numbers import ReferenceFile
@@ -87,12 +88,15 @@ def convert(
         for model in published.values():
             _require_trained(model, loaded.uninitialised)
         graphs = tuple(_describe(model, f"{stem}.onnx", hierarchy) for stem, model in published.items())
-        files, calls = _write_and_compute(plans, interfaces, published, makers, folder, scratch, emit)
+        other = _other_arithmetic(checkpoint, prepared, task, name, makers)
+        files, calls = _write_and_compute(plans, interfaces, published, makers, other, folder, scratch, emit)
         prompts = generated(emit)
+    if other is not None and other.problem is not None:
+        notes = (*notes, f"Not compared with PyTorch in {other.dtype}, which it cannot compute here: {other.problem}.")
     return Converted(
         graphs=graphs,
         files=files,
-        references=References(calls, prompts),
+        references=References(calls, prompts, name, other.dtype if other else ""),
         opset=opset,
         architecture=type(loaded.model).__name__,
         dtype=name,
@@ -107,11 +111,22 @@ def _generate(*args: Any) -> PromptFile | None:
     return references.generate(*arguments)
 
 
+def _other_arithmetic(
+    checkpoint: Checkpoint, prepared: Prepared, task: str, dtype: str, makers: Preprocessors
+) -> OtherArithmetic | None:
+    other = other_dtype(dtype, checkpoint.dtype)
+    if other is None:
+        return None
+    model = load_model(prepared, checkpoint, task, getattr(torch, other)).model
+    return OtherArithmetic(other, plan(model, task, list(makers)))
+
+
 def _write_and_compute(
     plans: Sequence[GraphPlan],
     interfaces: Mapping[str, Interface],
     published: Mapping[str, ir.Model],
     makers: Preprocessors,
+    other: OtherArithmetic | None,
     folder: Path,
     scratch: Path,
     emit: Emit,
@@ -128,7 +143,7 @@ def _write_and_compute(
         def leave_a_core() -> None:
             torch.set_num_threads(threads if writing.done() else _one_less(threads))
 
-        calls = references.make(plans, interfaces, shapes, makers, scratch, leave_a_core)
+        calls = references.make(plans, interfaces, shapes, makers, scratch, other, leave_a_core)
         return writing.result(), calls
 
 

@@ -19,7 +19,7 @@ from modelexport.contract.manifest import MANIFEST_NAME, FileEntry, Manifest, Op
 from modelexport.convert import Converted, convert
 from modelexport.graph import IR_VERSION
 from modelexport.isolation import Emit
-from modelexport.parity.numbers import TOLERANCE
+from modelexport.parity.numbers import tolerance
 
 _VERSIONS = ("modelexport", "torch", "transformers", "optimum", "optimum-onnx", "onnx", "onnx-ir", "onnxruntime")
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -58,7 +58,7 @@ def export(
         ):
             emit(Stage(stage=StageName.INSPECT, detail=source.name))
             read = checkpoint.read(source)
-            cost = estimate(_exported(read, options))
+            cost = estimate(_exported(read, options), _computed(read, options))
             require_fits(cost, memory_limit(max_memory), shutil.disk_usage(folder).free, source.name)
             manifest = _export(read, folder, scratch, options, origin, emit)
             (folder / MANIFEST_NAME).write_text(manifest.to_json(), encoding="utf-8")
@@ -76,6 +76,11 @@ def _exported(read: Checkpoint, options: Options) -> int:
     """Bytes of the weights in the dtype that they are exported in."""
     sizes = {"float16": 2, "bfloat16": 2, "float64": 8}
     return read.nbytes if options.dtype == "source" else read.nbytes * 4 // sizes.get(read.dtype, 4)
+
+
+def _computed(read: Checkpoint, options: Options) -> int:
+    """Bytes of the weights in the widest dtype that PyTorch computes in: float16 is held against float32."""
+    return 2 * read.nbytes if options.dtype == "source" and read.dtype == "float16" else _exported(read, options)
 
 
 def _export(read: Checkpoint, folder: Path, scratch: Path, options: Options, origin: Origin, emit: Emit) -> Manifest:
@@ -101,8 +106,8 @@ def _export(read: Checkpoint, folder: Path, scratch: Path, options: Options, ori
         emit(Stage(stage=StageName.BUNDLE))
         verifying.result(emit)
         digests = hashing.result(emit)
-    atol = options.atol if options.atol is not None else TOLERANCE[converted.dtype]
-    checked = isolation.run(check, folder, converted.references, model_class, atol, emit=emit)
+    allowed = tolerance(converted.dtype, options.atol)
+    checked = isolation.run(check, folder, converted.references, model_class, allowed, emit=emit)
     notes = (*prepared.notes, *converted.notes, *bundled.notes, *checked.notes)
     return _manifest(read, digests, folder, options, origin, chosen, converted, checked, notes)
 

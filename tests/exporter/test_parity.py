@@ -1,10 +1,12 @@
 """The gate itself: what counts as a difference, and what a failure says."""
 
+from dataclasses import asdict
+
 import numpy as np
 import pytest
 
 from modelexport.contract.errors import ParityFailedError
-from modelexport.parity.numbers import ReferenceFile, compare, difference, require
+from modelexport.parity.numbers import ReferenceFile, Sample, Tolerance, compare, difference, require, tolerance
 
 
 def test_equal_infinities_and_nans_are_no_difference() -> None:
@@ -45,8 +47,8 @@ class Doubling:
 
 def test_the_worst_failure_is_named_with_its_numbers() -> None:
     feeds = {"x": np.ones((2, 7), np.float32)}
-    good = compare(Doubling(), "model.onnx", "fine", feeds, {"y": feeds["x"] * 2}, 1e-4)
-    bad = compare(Doubling(), "model.onnx", "odd", feeds, {"y": feeds["x"] * 2 + 0.25}, 1e-4)
+    good = compare(Doubling(), "model.onnx", Sample("fine", feeds, {"y": feeds["x"] * 2}), Tolerance(1e-4))
+    bad = compare(Doubling(), "model.onnx", Sample("odd", feeds, {"y": feeds["x"] * 2 + 0.25}), Tolerance(1e-4))
     require(good)
     with pytest.raises(ParityFailedError) as raised:
         require([*good, *bad])
@@ -55,13 +57,38 @@ def test_the_worst_failure_is_named_with_its_numbers() -> None:
 
 
 def test_cases_survive_the_way_over_the_disk(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    also = {"a|b": np.full(3, 0.5)}
     cases = [
-        (f"case {n}", {"past_key_values.0.key": np.full((n, 2), n, np.float32)}, {"a|b": np.arange(n)})
+        Sample(f"case {n}", {"past_key_values.0.key": np.full((n, 2), n, np.float32)}, {"a|b": np.arange(n)}, also)
         for n in range(12)
     ]
     file = ReferenceFile(tmp_path / "cases.npz")
     file.save(cases)
-    for (name, feeds, want), (name2, feeds2, want2) in zip(cases, file.load(), strict=True):
-        assert name == name2
-        np.testing.assert_equal(feeds, feeds2)
-        np.testing.assert_equal(want, want2)
+    for sample, again in zip(cases, file.load(), strict=True):
+        np.testing.assert_equal(asdict(sample), asdict(again))
+
+
+def test_a_tolerance_says_why() -> None:
+    values = np.array([0.5, -40.0, np.inf], np.float32)
+    assert tolerance("float32", None).at(values) == 1e-4
+    assert tolerance("float16", None).at(values) == pytest.approx(40 * 4 * 2**-10)
+    assert tolerance("float16", None).at(values[:1]) == 1e-2
+    assert tolerance("float16", 0.3) == Tolerance(0.3, reason="asked for with --atol")
+    assert all(tolerance(dtype, None).reason.startswith(dtype) for dtype in ("float64", "float32", "float16"))
+
+
+def test_another_arithmetic_may_differ_as_far_as_pytorch_from_itself_and_no_further() -> None:
+    feeds = {"x": np.ones((2, 7), np.float32)}
+    exact, rounded = {"y": feeds["x"] * 2}, {"y": feeds["x"] * 2.125}
+    same, other = compare(
+        Doubling(), "model.onnx", Sample("c", feeds, exact, rounded), Tolerance(1e-4), "float32", "bfloat16"
+    )
+    assert (same.arithmetic, same.max_abs, same.tolerance) == ("float32", 0.0, 1e-4)
+    assert (other.arithmetic, other.max_abs, other.passed) == ("bfloat16", 0.125, True)
+    assert other.tolerance == pytest.approx(0.1251)
+    assert "bfloat16 are 0.125 apart" in other.reason
+    wrong = {"y": feeds["x"] * 2.25}
+    results = compare(
+        Doubling(), "model.onnx", Sample("c", feeds, wrong, rounded), Tolerance(1e-4), "float32", "bfloat16"
+    )
+    assert [result.passed for result in results] == [False, True]

@@ -24,6 +24,7 @@ from modelexport.contract.manifest import Manifest, Options
 from modelexport.export import Origin, export
 from modelexport.parity import generation
 from modelexport.parity.generation import Prompt
+from modelexport.parity.numbers import Tolerance
 from modelexport.plan import plan as plans
 from tests.zoo.animal import Animal
 from tests.zoo.build import build
@@ -146,12 +147,12 @@ def test_another_token_is_a_failure_unless_pytorch_was_undecided(gpt2: tuple[Pat
     tokens[0, 4] += 1
     margins = np.full(tokens.shape, 0.5)
     prompt = Prompt("p", inputs, inputs["input_ids"], tokens, margins, torch.stack(made.logits, dim=1).numpy())
-    result, difference = generation.compare(model, prompt, "model.onnx", 1e-4, use_cache=True)
-    assert (result.passed, result.max_abs, difference) == (False, 1.0, 0.0)
+    result, difference = generation.compare(model, prompt, "model.onnx", Tolerance(1e-4), use_cache=True)
+    assert (result.passed, result.max_abs, difference.measured) == (False, 1.0, 0.0)
     with pytest.raises(ParityFailedError, match="different texts"):
         generation.require([result])
     margins[0, 4] = 1e-5
-    result, _ = generation.compare(model, prompt, "model.onnx", 1e-4, use_cache=True)
+    result, _ = generation.compare(model, prompt, "model.onnx", Tolerance(1e-4), use_cache=True)
     assert result.passed
     assert "4 steps" in result.case
 
@@ -164,15 +165,15 @@ def test_reading_a_text_in_one_call_finds_what_generating_it_would(gpt2: tuple[P
     mask = torch.tensor([[1, 1, 1, 1, 1, 1], [0, 0, 0, 1, 1, 1]])
     [plan] = plans(pytorch, PAST)
     prompt = generation.reference([plan], pytorch, "padded", {"input_ids": ids, "attention_mask": mask})
-    result = generation.follow(model, prompt, "model.onnx", 1e-4)
+    result = generation.follow(model, prompt, "model.onnx", Tolerance(1e-4))
     assert result is not None
     assert result.passed
     assert "without cache" in result.case
     assert result.shapes["input_ids"] == (2, 6 + generation.STEPS - 1)
     other_text = replace(prompt, tokens=(prompt.tokens + 1) % 50)
-    assert generation.follow(model, other_text, "model.onnx", 1e-4) is None
+    assert generation.follow(model, other_text, "model.onnx", Tolerance(1e-4)) is None
     without_padding = {**prompt.inputs, "attention_mask": np.ones_like(prompt.inputs["attention_mask"])}
-    assert generation.follow(model, replace(prompt, inputs=without_padding), "model.onnx", 1e-4) is None
+    assert generation.follow(model, replace(prompt, inputs=without_padding), "model.onnx", Tolerance(1e-4)) is None
 
 
 def test_the_row_without_padding_is_generated_alike_alone(gpt2: tuple[Path, Path, Manifest]) -> None:

@@ -29,16 +29,17 @@ class Cost:
     disk: int
 
 
-def estimate(exported: int) -> Cost:
+def estimate(exported: int, computed: int = 0) -> Cost:
     """The cost of exporting so many bytes of weights.
 
     Args:
         exported: bytes of the weights in the dtype that they are exported in: four per parameter for float32, whatever
             the checkpoint keeps them in.
+        computed: bytes of the weights in the widest dtype that PyTorch computes in, where that is more.
 
     The two constants are upper bounds of the straight line that ``docs/performance.md`` measures.
     """
-    return Cost(memory=int(_ENGINE + _COPIES * exported), disk=int(1.05 * exported) + 100_000_000)
+    return Cost(memory=int(_ENGINE + _COPIES * max(exported, computed)), disk=int(1.05 * exported) + 100_000_000)
 
 
 def memory_limit(max_memory: int | None = None) -> int:

@@ -82,9 +82,11 @@ class ParityResult(_Part):
     output: str
     case: str
     shapes: dict[str, tuple[int, ...]] = Field(description="shape of each input")
+    arithmetic: str = Field(default="float32", description="dtype in which PyTorch computed")
     max_abs: float
     max_rel: float
     tolerance: float = Field(description="absolute, on max_abs")
+    reason: str = Field(default="", description="why the tolerance is what it is")
     passed: bool
 
 

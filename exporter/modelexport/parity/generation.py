@@ -29,6 +29,7 @@ from modelexport.contract.errors import ConfigInvalidError, OptimumLoadFailedErr
 from modelexport.contract.manifest import ParityResult
 from modelexport.parity import decoder_cases, numbers
 from modelexport.parity.cases import Preprocessors, make_cases, positions, seed
+from modelexport.parity.numbers import Distance, Tolerance
 from modelexport.plan import ENCODER, GraphPlan
 
 STEPS = 20
@@ -154,16 +155,19 @@ class CacheSettings:
             config.use_cache = value
 
 
-def compare(model: Any, prompt: Prompt, graph: str, atol: float, *, use_cache: bool) -> tuple[ParityResult, float]:
+def compare(
+    model: Any, prompt: Prompt, graph: str, allowed: Tolerance, *, use_cache: bool
+) -> tuple[ParityResult, Distance]:
     """Generate with an ORTModel and compare the tokens.
 
     Args:
         model: an ``ORTModelForX`` with ``generate``.
         graph: name of the ONNX file that predicts the tokens.
+        allowed: how far the logits may be from PyTorch's; tokens that it thinks closer than twice that are a tie.
         use_cache: whether to generate with the KV cache.
 
     Returns:
-        A result whose difference is the number of other tokens, and the largest difference of the first step's logits.
+        A result whose difference is the number of other tokens, and how far the first step's logits are.
 
     Raises:
         OptimumLoadFailedError: ``generate`` fails.
@@ -180,7 +184,7 @@ def compare(model: Any, prompt: Prompt, graph: str, atol: float, *, use_cache: b
             f"{first_line}"
         ) from error
     tokens = made.sequences[:, -steps:].numpy()
-    others, compared = _differences(tokens, prompt, 2 * atol)
+    others, compared = _differences(tokens, prompt, 2 * allowed.at(prompt.logits))
     result = ParityResult(
         graph=graph,
         output="tokens",
@@ -189,12 +193,13 @@ def compare(model: Any, prompt: Prompt, graph: str, atol: float, *, use_cache: b
         max_abs=float(others),
         max_rel=others / max(prompt.tokens.size, 1),
         tolerance=0.0,
+        reason="the same tokens, but where PyTorch finds two as likely",
         passed=others == 0,
     )
-    return result, float(np.abs(made.logits[0].float().numpy() - prompt.logits[:, 0]).max(initial=0.0))
+    return result, numbers.distance(made.logits[0].float().numpy(), prompt.logits[:, 0], allowed)
 
 
-def follow(model: Any, prompt: Prompt, graph: str, atol: float) -> ParityResult | None:
+def follow(model: Any, prompt: Prompt, graph: str, allowed: Tolerance) -> ParityResult | None:
     """Let an ORTModel read the generated text in one call, without a cache.
 
     Returns:
@@ -213,7 +218,7 @@ def follow(model: Any, prompt: Prompt, graph: str, atol: float) -> ParityResult 
     except (ValueError, TypeError, RuntimeError):
         return None
     max_abs, max_rel = numbers.difference(logits, prompt.logits)
-    if max_abs > atol:
+    if max_abs > allowed.at(prompt.logits):
         return None
     return ParityResult(
         graph=graph,
@@ -222,7 +227,8 @@ def follow(model: Any, prompt: Prompt, graph: str, atol: float) -> ParityResult 
         shapes={name: tuple(value.shape) for name, value in inputs.items()},
         max_abs=max_abs,
         max_rel=max_rel,
-        tolerance=atol,
+        tolerance=allowed.at(prompt.logits),
+        reason=allowed.reason,
         passed=True,
     )
 

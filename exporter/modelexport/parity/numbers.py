@@ -4,12 +4,13 @@ The PyTorch side (:func:`reference`) runs where the model is, the other (:func:`
 it. Between them go plain arrays on disk (:class:`ReferenceFile`).
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
+import torch
 
 from modelexport.contract.errors import ExportFailedError, ParityFailedError
 from modelexport.contract.manifest import ParityResult
@@ -17,13 +18,67 @@ from modelexport.parity import pytorch
 from modelexport.parity.cases import Case
 from modelexport.plan import GraphPlan
 
-TOLERANCE = {"float32": 1e-4, "float16": 1e-2, "bfloat16": 5e-2}
-"""Largest absolute difference allowed by default, by dtype of the weights.
+TOLERANCE = {"float64": 1e-4, "float32": 1e-4, "float16": 1e-2}
+"""Largest absolute difference allowed by default, by dtype of the graph.
 
 float32: what reassociated sums over a few thousand terms of order 1 differ by at most (24-bit significand, 1.2e-7
-relative per operation); Optimum's own default is 1e-5 to 1e-3, by architecture. float16 has 11 bits of significand,
-bfloat16 8.
+relative per operation); Optimum's own default is 1e-5 to 1e-3, by architecture. float16 has 11 bits of significand.
 """
+
+_UNITS = 4  # in the last place of float16, at the largest value of an output: what a long sum may lose
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """How far ONNX Runtime may be from PyTorch.
+
+    Attributes:
+        absolute: largest absolute difference allowed.
+        relative: the same as a share of the output's largest value; the larger of the two counts.
+        reason: why so much and no more, for the manifest.
+    """
+
+    absolute: float
+    relative: float = 0.0
+    reason: str = ""
+
+    def at(self, want: np.ndarray) -> float:
+        """Largest absolute difference allowed from the output ``want``."""
+        if not self.relative:
+            return self.absolute
+        finite = np.abs(want[np.isfinite(want)]).astype(np.float64)
+        return max(self.absolute, self.relative * float(finite.max(initial=0.0)))
+
+
+def tolerance(dtype: str, asked: float | None) -> Tolerance:
+    """The tolerance for a graph that computes in ``dtype``; ``asked`` is the operator's own, which counts alone."""
+    if asked is not None:
+        return Tolerance(asked, reason="asked for with --atol")
+    absolute = TOLERANCE[dtype]
+    if dtype == "float16":
+        unit = float(np.finfo(np.float16).eps)
+        reason = (
+            f"float16 keeps 11 bits: {absolute:g}, or {_UNITS} units in the last place of the output's largest value"
+        )
+        return Tolerance(absolute, _UNITS * unit, reason)
+    return Tolerance(absolute, reason=f"{dtype}: sums of a few thousand terms of order 1 in another order")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A case on its way to ONNX Runtime.
+
+    Attributes:
+        case: its name.
+        feeds: what ONNX Runtime is given, by input.
+        expected: what PyTorch returned in the dtype of the graph, by output.
+        also: what it returned in another dtype (:mod:`modelexport.parity.arithmetic`); empty for most cases.
+    """
+
+    case: str
+    feeds: Mapping[str, np.ndarray]
+    expected: Mapping[str, np.ndarray]
+    also: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 class Session(Protocol):
@@ -49,51 +104,69 @@ def reference(plan: GraphPlan, case: Case, output_names: Sequence[str]) -> dict[
             f"the graph {plan.name} with. This is a disagreement between Optimum's export config and transformers; "
             "please report it."
         )
-    return {name: np.array(outputs[name].numpy(), copy=True) for name in output_names}
+    return {name: _array(outputs[name]) for name in output_names}
+
+
+def _array(tensor: torch.Tensor) -> np.ndarray:
+    """A copy; numpy has no bfloat16, so that becomes float32, exactly."""
+    return np.array((tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy(), copy=True)
 
 
 def compare(
-    session: Session,
-    graph: str,
-    case: str,
-    feeds: Mapping[str, np.ndarray],
-    expected: Mapping[str, np.ndarray],
-    atol: float,
+    session: Session, graph: str, sample: Sample, allowed: Tolerance, dtype: str = "float32", other: str = ""
 ) -> list[ParityResult]:
     """Run one case in ONNX Runtime and compare every output.
 
+    Args:
+        allowed: distance from what PyTorch returned in the dtype of the graph. From what it returned in the other one,
+            as much more as PyTorch is from itself there: that is no error of the graph's.
+        dtype: of the graph.
+        other: the other dtype.
+
     Returns:
-        One result per output; see :func:`require` for what to do with it.
+        One result per output and dtype of the reference; see :func:`require` for what to do with it.
 
     Raises:
         ParityFailedError: ONNX Runtime cannot run the case at all.
     """
     try:
-        actual = session.run(list(expected), feeds)
+        actual = session.run(list(sample.expected), sample.feeds)
     except Exception as error:
-        given = ", ".join(f"{name} {list(value.shape)}" for name, value in feeds.items())
+        given = ", ".join(f"{name} {list(value.shape)}" for name, value in sample.feeds.items())
         raise ParityFailedError(
-            f"ONNX Runtime cannot run {graph} on the case {case!r} with {given}, which PyTorch computes: "
+            f"ONNX Runtime cannot run {graph} on the case {sample.case!r} with {given}, which PyTorch computes: "
             f"{type(error).__name__}: {(str(error).strip() or 'no message').splitlines()[0]}. Probably the graph holds "
             "on to a length that the traced input had. Nothing was published. Please report the model."
         ) from error
-    shapes = {name: tuple(value.shape) for name, value in feeds.items()}
     results = []
-    for (name, want), got in zip(expected.items(), actual, strict=True):
-        max_abs, max_rel = difference(got, want)
-        results.append(
-            ParityResult(
-                graph=graph,
-                output=name,
-                case=case,
-                shapes=shapes,
-                max_abs=max_abs,
-                max_rel=max_rel,
-                tolerance=atol,
-                passed=max_abs <= atol,
+    for (name, want), got in zip(sample.expected.items(), actual, strict=True):
+        results.append(_result(graph, name, sample, got, want, allowed, dtype))
+        if name in sample.also:
+            apart, _ = difference(want, sample.also[name])
+            more = Tolerance(
+                allowed.at(want) + apart,
+                reason=f"PyTorch's own {dtype} and {other} are {apart:.3g} apart here; then as for {dtype}",
             )
-        )
+            results.append(_result(graph, name, sample, got, sample.also[name], more, other))
     return results
+
+
+def _result(
+    graph: str, output: str, sample: Sample, got: np.ndarray, want: np.ndarray, allowed: Tolerance, dtype: str
+) -> ParityResult:
+    max_abs, max_rel = difference(got, want)
+    return ParityResult(
+        graph=graph,
+        output=output,
+        case=sample.case,
+        shapes={name: tuple(value.shape) for name, value in sample.feeds.items()},
+        arithmetic=dtype,
+        max_abs=max_abs,
+        max_rel=max_rel,
+        tolerance=allowed.at(want),
+        reason=allowed.reason,
+        passed=max_abs <= allowed.at(want),
+    )
 
 
 def difference(got: np.ndarray, want: np.ndarray) -> tuple[float, float]:
@@ -118,6 +191,27 @@ def difference(got: np.ndarray, want: np.ndarray) -> tuple[float, float]:
     scale = float(finite.max())
     worst = float(delta.max())
     return worst, worst / scale if scale else worst
+
+
+@dataclass(frozen=True)
+class Distance:
+    """How far some numbers are from PyTorch's, and how far they may be; ordered by the share of the second."""
+
+    measured: float = 0.0
+    allowed: float = 1.0
+
+    @property
+    def is_beyond(self) -> bool:
+        """Whether it is too far."""
+        return self.measured > self.allowed
+
+    def __lt__(self, other: "Distance") -> bool:
+        return self.measured * other.allowed < other.measured * self.allowed
+
+
+def distance(got: np.ndarray, want: np.ndarray, allowed: Tolerance) -> Distance:
+    """The largest absolute difference beside what is allowed."""
+    return Distance(difference(got, want)[0], allowed.at(want))
 
 
 def require(results: Sequence[ParityResult]) -> None:
@@ -150,23 +244,23 @@ class ReferenceFile:
 
     path: Path
 
-    def save(self, cases: Sequence[tuple[str, Mapping[str, np.ndarray], Mapping[str, np.ndarray]]]) -> None:
-        """Write (case name, feeds, expected outputs) triples."""
+    def save(self, samples: Iterable[Sample]) -> None:
+        """Write all samples."""
         arrays: dict[str, np.ndarray] = {}
-        for number, (name, feeds, expected) in enumerate(cases):
-            arrays[f"{number}|name|"] = np.array(name)
-            arrays.update({f"{number}|feed|{key}": value for key, value in feeds.items()})
-            arrays.update({f"{number}|want|{key}": value for key, value in expected.items()})
+        for number, sample in enumerate(samples):
+            arrays[f"{number}|name|"] = np.array(sample.case)
+            for kind, values in (("feed", sample.feeds), ("want", sample.expected), ("also", sample.also)):
+                arrays |= {f"{number}|{kind}|{name}": value for name, value in values.items()}
         np.savez(self.path, **arrays)
 
-    def load(self) -> Iterator[tuple[str, dict[str, np.ndarray], dict[str, np.ndarray]]]:
-        """The triples, one after the other."""
+    def load(self) -> Iterator[Sample]:
+        """The samples, one after the other."""
         with np.load(self.path, allow_pickle=False) as file:
             count = len({key.split("|", 1)[0] for key in file.files})
             for number in range(count):
-                parts: dict[str, dict[str, np.ndarray]] = {"feed": {}, "want": {}}
+                parts: dict[str, dict[str, np.ndarray]] = {"feed": {}, "want": {}, "also": {}}
                 for key in file.files:
                     prefix, kind, name = key.split("|", 2)
                     if prefix == str(number) and kind in parts:
                         parts[kind][name] = file[key]
-                yield str(file[f"{number}|name|"]), parts["feed"], parts["want"]
+                yield Sample(str(file[f"{number}|name|"]), parts["feed"], parts["want"], parts["also"])

@@ -7,9 +7,10 @@ from pathlib import Path
 from transformers import PreTrainedModel
 
 from modelexport.parity import decoder_cases, generation
+from modelexport.parity.arithmetic import OtherArithmetic
 from modelexport.parity.cases import Case, Preprocessors, make_cases
 from modelexport.parity.generation import CacheSettings, PromptFile
-from modelexport.parity.numbers import ReferenceFile, reference
+from modelexport.parity.numbers import ReferenceFile, Sample, reference
 from modelexport.plan import DECODER, DECODER_MERGED, ENCODER, GraphPlan
 
 _GENERATES = ("text-generation", "text2text-generation", "automatic-speech-recognition", "image-to-text")
@@ -30,10 +31,14 @@ class References:
     Attributes:
         calls: single calls, by name of the ONNX file.
         prompts: generated texts, for models that generate; else None.
+        dtype: in which PyTorch computed.
+        other: dtype in which it computed some cases once more.
     """
 
     calls: Mapping[str, ReferenceFile]
     prompts: PromptFile | None = None
+    dtype: str = "float32"
+    other: str = ""
 
 
 def make(
@@ -42,6 +47,7 @@ def make(
     published: Mapping[str, Mapping[str, tuple[object, ...]]],
     preprocessors: Preprocessors,
     scratch: Path,
+    other: OtherArithmetic | None = None,
     between: Callable[[], None] = lambda: None,
 ) -> dict[str, ReferenceFile]:
     """Run the PyTorch model on every case.
@@ -50,22 +56,25 @@ def make(
         plans: the graphs as traced.
         interfaces: of the traced graphs, by name.
         published: of the graphs as written, by stem of the file: inputs with their shapes.
+        other: the model in another dtype, for the last case of every graph.
         between: called before every case.
 
     Returns:
         The cases and what PyTorch returned on them, by name of the ONNX file.
     """
-    calls: dict[str, list[tuple[str, dict[str, object], dict[str, object]]]] = {stem: [] for stem in published}
+    calls: dict[str, list[Sample]] = {stem: [] for stem in published}
     for plan, made in cases(plans, interfaces, preprocessors):
         stem = plan.name if plan.name in published else DECODER_MERGED
         for case in made:
             between()
             fed = case.feeds if stem == plan.name else decoder_cases.merged_feeds(case, published[stem], plan)
-            calls[stem].append((case.name, fed, reference(plan, case, interfaces[plan.name].outputs)))
+            names = interfaces[plan.name].outputs
+            also = other.outputs(plan.name, case, names) if other is not None and case is made[-1] else {}
+            calls[stem].append(Sample(case.name, fed, reference(plan, case, names), also))
     files = {}
-    for stem, triples in calls.items():
+    for stem, samples in calls.items():
         files[f"{stem}.onnx"] = ReferenceFile(scratch / f"{stem}.npz")
-        files[f"{stem}.onnx"].save(triples)
+        files[f"{stem}.onnx"].save(samples)
     return files
 
 
