@@ -12,7 +12,8 @@ For models that are Python code in their repo and that the operator allows (``--
 4. Whether the network is gone is tried out. If any step fails, nothing is run.
 
 The process and everything it starts inherit all of this. It talks to its parent in lines of JSON, never in pickles,
-which could carry code out. When it has ended, what it left running is killed.
+which could carry code out. When it has ended, what it left running is killed; only where the parent itself is killed, a
+process that the code has detached may go on, still without network.
 
 What this is not is a container: files that the user may read stay readable, and those that the user may write can be
 changed. What the code has read it can hide in the files that are exported. So it is for code that somebody has looked
