@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import transformers
 
 from modelexport import bridge, checkpoint, load
 from modelexport.bridge import config as bridge_config
-from modelexport.bridge import preparing, rules
+from modelexport.bridge import preparing, rope, rules, weights
 from modelexport.contract.errors import (
     CheckpointIncompleteError,
     CheckpointMismatchError,
@@ -36,10 +37,16 @@ def error_of(model: Model, folder: Path) -> float:
     """The largest difference from transformers 5, over the positions that are not padding."""
     read = checkpoint.read(checkpoints.build(model.name, folder / "checkpoint"))
     prepared = bridge.prepare(read, folder / "scratch")
-    loaded = load.load_model(prepared, read, model.task, torch.float32)
+    if model.task is None:
+        loaded = getattr(transformers, model.model_class).from_pretrained(
+            prepared.folder, key_mapping=prepared.key_mapping
+        )
+    else:
+        loaded = load.load_model(prepared, read, model.task, torch.float32).model
     inputs = inputs_for(read.config)
     with torch.no_grad():
-        output = loaded.model(**{name: torch.from_numpy(value) for name, value in inputs.items()})[0].numpy()
+        outputs = loaded(**{name: torch.from_numpy(value) for name, value in inputs.items()})
+    output = outputs[model.output or 0].numpy()
     reference = checkpoints.reference(model.name)
     assert output.shape == reference.shape
     return float(np.abs(meaningful(output, inputs) - meaningful(reference, inputs)).max())
@@ -74,6 +81,11 @@ def test_the_fixtures_hold_every_kind_of_rotation_and_enough_model_types() -> No
         ("tie_word_embeddings", "t5_unscaled"),
         ("tie_word_embeddings", "t5_untied"),
         ("backbone_config", "detr_backbone"),
+        ("pad_token_id", "xlm_padding"),
+        ("rope_parameters", "modernbert_layers"),
+        ("rope_parameters", "stablelm_share"),
+        ("rope_parameters", "mistral_longrope"),
+        ("tie_word_embeddings", "mt5"),
     ],
 )
 def test_without_a_translation_its_model_is_wrong(
@@ -94,6 +106,38 @@ def test_without_the_renames_the_weights_are_missed(
     monkeypatch.setattr(preparing, "renames", lambda *_: None)
     with pytest.raises(CheckpointTooNewError, match="some of its weights have names"):
         error_of(BY_NAME[fixture], tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("fixture", "pattern"),
+    [
+        (name, pattern)
+        for name, model_type in (("vit_mae_renamed", "vit_mae"), ("data2vec_vision_renamed", "data2vec-vision"))
+        for pattern in weights.RENAMES[model_type]
+    ],
+)
+def test_without_one_rename_its_weights_are_missed(
+    fixture: str, pattern: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    renames = {
+        model_type: {key: value for key, value in patterns.items() if key != pattern}
+        for model_type, patterns in weights.RENAMES.items()
+    }
+    assert renames != weights.RENAMES
+    monkeypatch.setattr(weights, "RENAMES", renames)
+    with suppress(CheckpointTooNewError):
+        assert not error_of(BY_NAME[fixture], tmp_path) < 10 * TOLERANCE
+
+
+def test_without_the_length_and_the_factor_longrope_is_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rope, "_longrope", lambda *_: None)
+    assert error_of(BY_NAME["mistral_longrope"], tmp_path) > 10 * TOLERANCE
+
+
+def test_without_tying_by_hand_the_head_is_missed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(load, "_tie", lambda *_: None)
+    with pytest.raises(CheckpointIncompleteError, match=r"lm_head\.weight"):
+        error_of(BY_NAME["t5_unscaled"], tmp_path)
 
 
 def test_without_eager_attention_soft_capping_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,7 @@ TOLERANCE = 1e-4
 BY_NAME = {model.name: model for model in MODELS}
 BEYOND_THE_LIMIT = {"llama_dynamic", "mistral_longrope", "phi3_longrope"}  # see bridge.rope.length_limit
 QUICK = {"llama_theta", "gemma3_layers", "modernbert_layers", "t5_unscaled", "clip_vision_renamed"}
-EXPORTABLE = [model for model in MODELS if model.name not in BEYOND_THE_LIMIT]
+EXPORTABLE = [model for model in MODELS if model.name not in BEYOND_THE_LIMIT and model.task]
 
 
 def exported(model: Model, folder: Path) -> tuple[Path, list[Event]]:

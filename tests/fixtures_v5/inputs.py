@@ -20,6 +20,14 @@ def inputs_for(config: Mapping[str, Any]) -> dict[str, np.ndarray]:
         return {"input_values": _noise(2, 400)}
     if kind == "detr":
         return {"pixel_values": _noise(2, 3, 64, 64)}
+    if kind == "vit_mae":
+        patches = (config["image_size"] // config["patch_size"]) ** 2
+        return {"pixel_values": _noise(2, 3, config["image_size"], config["image_size"]), "noise": _noise(2, patches)}
+    if kind == "xlm":  # it finds the padding itself
+        ids = _ids(config["vocab_size"], _LENGTH)
+        ids[ids == config["pad_token_id"]] = 3
+        ids[1, _LENGTH - 5 :] = config["pad_token_id"]
+        return {"input_ids": ids}
     if "image_size" in config:
         return {"pixel_values": _noise(2, 3, config["image_size"], config["image_size"])}
     ids = _ids(config["vocab_size"], _LENGTH)

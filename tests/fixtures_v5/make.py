@@ -61,7 +61,7 @@ def _make(model: Model) -> None:
         loaded.eval()
         inputs = inputs_for(json.loads((scratch / "config.json").read_text()))
         with torch.no_grad():
-            output = loaded(**{key: torch.from_numpy(value) for key, value in inputs.items()})[0]
+            output = loaded(**{key: torch.from_numpy(value) for key, value in inputs.items()})[model.output or 0]
         shutil.copyfile(scratch / "config.json", folder / "config.json")
     (folder / "weights.json").write_text(json.dumps(entries, separators=(",", ":"), sort_keys=True) + "\n")
     np.save(folder / "output.npy", output.float().numpy())

@@ -25,14 +25,20 @@ T5 = {
 
 @dataclass(frozen=True)
 class Model:
-    """One fixture: what to build in transformers 5, and the task as Optimum calls it."""
+    """One fixture: what to build in transformers 5, and the task as Optimum calls it.
+
+    Attributes:
+        task: None for a class that no task loads, whose weights are translated all the same.
+        output: name of the output that is compared; None for the first.
+    """
 
     name: str
     model_class: str
-    task: str
+    task: str | None
     config: dict[str, Any] = field(default_factory=dict)
     rotation: str | None = None
     untie: tuple[str, ...] = ()  # parameters to store although the config ties them
+    output: str | None = None
 
 
 def causal(name: str, prefix: str, rope: dict[str, Any], rotation: str, **config: Any) -> Model:
@@ -279,6 +285,47 @@ MODELS: tuple[Model, ...] = (
     Model("vit_msn_renamed", "ViTMSNForImageClassification", "image-classification", VISION | {"num_labels": 3}),
     Model("clip_vision_renamed", "CLIPVisionModel", "feature-extraction", VISION),
     Model("siglip_vision_renamed", "SiglipVisionModel", "feature-extraction", VISION),
+    Model(
+        "vit_mae_renamed",
+        "ViTMAEForPreTraining",
+        None,
+        VISION
+        | {
+            "decoder_hidden_size": 16,
+            "decoder_num_hidden_layers": 2,
+            "decoder_num_attention_heads": 2,
+            "decoder_intermediate_size": 24,
+        },
+        output="logits",
+    ),
+    Model(
+        "data2vec_vision_renamed",
+        "Data2VecVisionForSemanticSegmentation",
+        "semantic-segmentation",
+        VISION
+        | {
+            "num_hidden_layers": 4,
+            "out_indices": [1, 2, 3, 4],
+            "pool_scales": [1, 2, 3],
+            "auxiliary_channels": 8,
+            "num_labels": 3,
+        },
+    ),
+    Model(
+        "xlm_padding",
+        "XLMModel",
+        "feature-extraction",
+        {
+            "vocab_size": 64,
+            "emb_dim": 32,
+            "n_layers": 2,
+            "n_heads": 4,
+            "max_position_embeddings": 64,
+            "pad_token_id": 7,
+            "bos_token_id": 5,
+            "eos_token_id": 6,
+        },
+    ),
     Model(
         "swin",
         "SwinForImageClassification",
