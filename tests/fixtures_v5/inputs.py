@@ -45,6 +45,33 @@ def meaningful(output: np.ndarray, inputs: Mapping[str, np.ndarray]) -> np.ndarr
     return output[mask == 1] if mask is not None and output.shape[:2] == mask.shape else output
 
 
+def images() -> list[Any]:
+    """Two pictures, wide and tall."""
+    from PIL import Image
+
+    sizes = ((64, 48), (37, 91))
+    return [
+        Image.fromarray(np.random.Generator(np.random.PCG64(w)).integers(0, 256, size=(h, w, 3), dtype=np.uint8))
+        for w, h in sizes
+    ]
+
+
+def sounds(rate: int) -> list[np.ndarray]:
+    """Two sounds, of 0.1 and 0.23 seconds."""
+    return [_noise(int(rate * seconds)) for seconds in (0.1, 0.23)]
+
+
+def processed(processor: Any) -> dict[str, np.ndarray]:
+    """What an image processor or feature extractor makes of each input, by number of the input and name."""
+    rate = getattr(processor, "sampling_rate", None)
+    inputs, options = (sounds(rate), {"sampling_rate": rate}) if rate else (images(), {})
+    found = {}
+    for number, one in enumerate(inputs):
+        for name, value in processor(one, return_tensors="np", **options).items():
+            found[f"{number}.{name}"] = np.asarray(value)
+    return found
+
+
 def _ids(vocabulary: int, length: int) -> np.ndarray:
     return np.random.Generator(np.random.PCG64(length)).integers(3, vocabulary, size=(2, length), dtype=np.int64)
 
