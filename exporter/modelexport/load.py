@@ -5,7 +5,7 @@
 
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
@@ -13,13 +13,13 @@ from typing import Any
 
 import torch
 from optimum.exporters.tasks import TasksManager
-from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
+from transformers import AutoConfig, GenerationConfig, PretrainedConfig, PreTrainedModel
 from transformers.models.auto.auto_factory import _get_model_class
 from transformers.utils import logging as transformers_logging
 
 from modelexport import custom_class
 from modelexport.bridge import Prepared
-from modelexport.checkpoint import Checkpoint
+from modelexport.checkpoint import Checkpoint, TensorInfo
 from modelexport.completeness import (
     Shapes,
     judge_missing,
@@ -95,11 +95,11 @@ def load_model(prepared: Prepared, checkpoint: Checkpoint, task: str, dtype: tor
     """
     config = load_config(prepared)
     auto_class, model_class = _classes(task, config, prepared)
-    stored = _stored(checkpoint)
+    stored = _shapes(prepared.split.tensors) if prepared.split else _stored(checkpoint)
     skeleton = _skeleton(model_class, config)
     refuse_other_shapes(skeleton, _renamed(stored, skeleton, prepared))
     with _quietly(), _reporting_everything(model_class) as ignored:
-        model, report = _from_pretrained(auto_class, prepared, config, dtype)
+        model, report = _from_pretrained(model_class if prepared.split else auto_class, prepared, config, dtype)
     missing, unexpected = report["missing_keys"], report["unexpected_keys"]
     _tie(model, prepared.ties, missing)
     try:
@@ -158,11 +158,16 @@ def _from_pretrained(
     options: dict[str, Any] = {}
     if prepared.attn_implementation:
         options["attn_implementation"] = prepared.attn_implementation
+    source: Path | None = prepared.folder
+    if prepared.split:  # from_pretrained then reads nothing itself
+        source, options["state_dict"] = None, prepared.split.load(prepared.folder)
+        with suppress(OSError):  # there is none, or none that can be read, which the bundle judges
+            options["generation_config"] = GenerationConfig.from_pretrained(prepared.folder, local_files_only=True)
     if prepared.key_mapping:
         options["key_mapping"] = dict(prepared.key_mapping)
     try:
         return loader.from_pretrained(
-            prepared.folder,
+            source,
             config=config,
             dtype=dtype,
             local_files_only=True,
@@ -220,11 +225,15 @@ def _tie(model: PreTrainedModel, ties: Mapping[str, str], missing: Sequence[str]
 def _stored(checkpoint: Checkpoint) -> Shapes:
     """Every tensor of the checkpoint; a ``.bin`` file is opened for it, memory-mapped."""
     if checkpoint.format == "safetensors":
-        return {name: info.shape for name, info in checkpoint.tensors.items()}
+        return _shapes(checkpoint.tensors)
     shapes: dict[str, tuple[int, ...]] = {}
     for file in checkpoint.weights:
         shapes |= {name: tuple(tensor.shape) for name, tensor in _unpickled(checkpoint.root / file.path).items()}
     return shapes
+
+
+def _shapes(tensors: Mapping[str, TensorInfo]) -> Shapes:
+    return {name: info.shape for name, info in tensors.items()}
 
 
 def _unpickled(path: Path) -> Mapping[str, torch.Tensor]:

@@ -57,7 +57,7 @@ def _make(model: Model) -> None:
     built = model_class(_config(model_class, model))
     with tempfile.TemporaryDirectory() as name:
         scratch = Path(name)
-        built.save_pretrained(scratch)
+        built.save_pretrained(scratch, save_original_format=not model.fused)
         entries = _entries(scratch / "model.safetensors")
         for parameter in model.untie:
             entries[parameter] = ("F32", list(built.state_dict()[parameter].shape))

@@ -29,6 +29,7 @@ class Model:
 
     Attributes:
         task: None for a class that no task loads, whose weights are translated all the same.
+        fused: saved as 5.x holds the weights, experts fused.
         output: name of the output that is compared; None for the first.
     """
 
@@ -39,6 +40,7 @@ class Model:
     rotation: str | None = None
     untie: tuple[str, ...] = ()  # parameters to store although the config ties them
     output: str | None = None
+    fused: bool = False
 
 
 def causal(name: str, prefix: str, rope: dict[str, Any], rotation: str, **config: Any) -> Model:
@@ -48,6 +50,12 @@ def causal(name: str, prefix: str, rope: dict[str, Any], rotation: str, **config
 
 def _rope(kind: str = "default", theta: float = 500000.0, **more: Any) -> dict[str, Any]:
     return {"rope_type": kind, "rope_theta": theta} | more
+
+
+def _fused(name: str, prefix: str, **config: Any) -> Model:
+    """A mixture of experts, two for each token, as 5.x holds it."""
+    given = TEXT | {"rope_parameters": _rope(theta=300.0), "num_experts_per_tok": 2} | config
+    return Model(name, f"{prefix}ForCausalLM", "text-generation", given, "default", fused=True)
 
 
 MODELS: tuple[Model, ...] = (
@@ -214,6 +222,25 @@ MODELS: tuple[Model, ...] = (
             "rope_parameters": _rope(theta=300.0, partial_rotary_factor=0.5),
         },
         "default",
+    ),
+    _fused("qwen3_moe_fused", "Qwen3Moe", head_dim=8, num_experts=6, moe_intermediate_size=16),
+    _fused("qwen2_moe_fused", "Qwen2Moe", num_experts=6, moe_intermediate_size=16, shared_expert_intermediate_size=24),
+    _fused("olmoe_fused", "Olmoe", num_experts=6, norm_topk_prob=True),
+    _fused("mixtral_fused", "Mixtral", num_local_experts=6, head_dim=8),
+    _fused(
+        "deepseek_v3_fused",
+        "DeepseekV3",
+        num_key_value_heads=4,
+        q_lora_rank=16,
+        kv_lora_rank=16,
+        qk_rope_head_dim=8,
+        qk_nope_head_dim=8,
+        v_head_dim=8,
+        n_routed_experts=4,
+        n_group=2,
+        topk_group=1,
+        moe_intermediate_size=16,
+        first_k_dense_replace=1,
     ),
     # --- without rotary embeddings -----------------------------------------------------------------------------------
     Model("bert", "BertForSequenceClassification", "text-classification", BERT | {"num_labels": 3}),

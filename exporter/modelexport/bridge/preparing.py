@@ -9,6 +9,7 @@ from typing import Any
 from modelexport import temporary
 from modelexport.bridge.attention import attention_for
 from modelexport.bridge.config import Translated, is_from_5, translate
+from modelexport.bridge.experts import Split, split
 from modelexport.bridge.processor import translate_processor
 from modelexport.bridge.rope import length_limit
 from modelexport.bridge.tokenizer import translate_tokenizer
@@ -33,6 +34,7 @@ class Prepared:
         attn_implementation: what computes as the checkpoint was trained; None leaves the choice to 4.57.
         key_mapping: weight renames for ``from_pretrained(key_mapping=…)``, regular expression to replacement.
         ties: parameters that share the weights of another and that 4.57 would not tie itself, target to source.
+        split: the tensors with fused experts apart, to be loaded instead of the files; None where none are fused.
         translated: names of the files in ``folder`` that are not the checkpoint's own.
         custom_code: the repo's code that defines the model, in ``folder / CODE``; None for a model of transformers.
     """
@@ -43,6 +45,7 @@ class Prepared:
     attn_implementation: str | None = None
     key_mapping: Mapping[str, str] | None = None
     ties: Mapping[str, str] = field(default_factory=dict)
+    split: Split | None = None
     translated: tuple[str, ...] = ()
     custom_code: CustomCode | None = None
 
@@ -63,10 +66,11 @@ def prepare(checkpoint: Checkpoint, scratch: Path) -> Prepared:
     config = dict(checkpoint.config)
     config.setdefault("model_type", checkpoint.model_type)
     result = Translated(config, changed=config != checkpoint.config)
-    mapping = None
+    mapping = apart = None
     if from_5 := is_from_5(config):
         result = translate(config, checkpoint.model_type)
-        mapping = renames(checkpoint, result.config)
+        apart = split(checkpoint)
+        mapping = renames(replace(checkpoint, tensors=apart.tensors) if apart else checkpoint, result.config)
     if checkpoint.custom_code is not None:
         result = _without_auto_map(checkpoint, result)
     files: dict[str, Mapping[str, Any]] = {"config.json": result.config} if result.changed else {}
@@ -76,6 +80,8 @@ def prepare(checkpoint: Checkpoint, scratch: Path) -> Prepared:
             f"The graph is right for sequences of up to {limit} tokens: beyond them the model changes its rotary "
             "embeddings, which ONNX export cannot follow."
         )
+    if apart:
+        notes.append("Experts that transformers 5 stored as one tensor are read apart, as transformers 4.57 has them.")
     if mapping:
         notes.append("Weights that transformers 5 renamed got the names that transformers 4.57 has for them.")
     if from_5 or _tokenizer_is_from_5(checkpoint):
@@ -96,6 +102,7 @@ def prepare(checkpoint: Checkpoint, scratch: Path) -> Prepared:
         attn_implementation=attention_for(result.config),
         key_mapping=mapping,
         ties=result.ties or {},
+        split=apart,
         translated=tuple(sorted(files)),
         custom_code=checkpoint.custom_code,
     )

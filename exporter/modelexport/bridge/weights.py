@@ -23,6 +23,7 @@ from modelexport.checkpoint import Checkpoint
 
 RENAMES: Mapping[str, Mapping[str, str]] = {
     "vit_mae": {r"^decoder\.decoder_encoder\.layer\.": "decoder.decoder_layers."},
+    "mixtral": {r"\.mlp\.gate\.": ".block_sparse_moe.gate."},
     "data2vec-vision": {
         r"\.psp_modules\.blocks\.(\d+)\.conv\.convolution\.": r".psp_modules.\1.1.conv.",
         r"\.psp_modules\.blocks\.(\d+)\.conv\.normalization\.": r".psp_modules.\1.1.bn.",
