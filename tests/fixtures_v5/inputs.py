@@ -27,7 +27,7 @@ def inputs_for(config: Mapping[str, Any]) -> dict[str, np.ndarray]:
         ids = _ids(config["vocab_size"], _LENGTH)
         ids[ids == config["pad_token_id"]] = 3
         ids[1, _LENGTH - 5 :] = config["pad_token_id"]
-        return {"input_ids": ids}
+        return {"input_ids": ids, "token_type_ids": np.zeros_like(ids)}
     if "image_size" in config:
         return {"pixel_values": _noise(2, 3, config["image_size"], config["image_size"])}
     ids = _ids(config["vocab_size"], _LENGTH)
