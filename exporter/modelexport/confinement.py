@@ -8,7 +8,8 @@ For models that are Python code in their repo and that the operator allows (``--
    lies outside; as little can it look into processes outside (``ptrace(2)``). This is so for root, too.
 3. It gives up all capabilities, and a filter (``seccomp(2)``) forbids it new Unix sockets, which are files and do not
    end at a network namespace: a container engine or a desktop's message bus could be asked to do what the process may
-   not. ``io_uring`` is closed for the same reason.
+   not. ``io_uring`` is closed for the same reason, and so are the two calls by which a process types into the terminal
+   that it was started from.
 4. Whether the network is gone is tried out. If any step fails, nothing is run.
 
 The process and everything it starts inherit all of this. It talks to its parent in lines of JSON, never in pickles,
@@ -54,8 +55,9 @@ _PR_SET_CHILD_SUBREAPER = 36
 _PR_SET_NO_NEW_PRIVS = 38
 _SECCOMP_MODE_FILTER = 2  # linux/seccomp.h
 _CAPABILITY_VERSION_3 = 0x20080522  # linux/capability.h
-_SYSTEM_CALLS = {"x86_64": (0xC000003E, 41, 425), "aarch64": (0xC00000B7, 198, 425)}
-"""By machine: its AUDIT_ARCH, and the numbers of ``socket`` and ``io_uring_setup``."""
+_TIOCSTI, _TIOCLINUX = 0x5412, 0x541C  # asm-generic/ioctls.h
+_SYSTEM_CALLS = {"x86_64": (0xC000003E, 41, 16, 425), "aarch64": (0xC00000B7, 198, 29, 425)}
+"""By machine: its AUDIT_ARCH, and the numbers of ``socket``, ``ioctl`` and ``io_uring_setup``."""
 
 _LONGEST_LINE = 1 << 20  # bytes
 _PATIENCE = 10.0  # seconds that the process has to clean up after itself when it is told to end
@@ -206,7 +208,7 @@ def enter() -> None:
     _leave_sockets()
     _unshare(libc)
     _drop_capabilities(libc)
-    _forbid_unix_sockets(libc)
+    _filter_system_calls(libc)
     _try_the_network()
     _confined = True
 
@@ -244,23 +246,27 @@ def _drop_capabilities(libc: ctypes.CDLL) -> None:
         raise _refused(f"capabilities could not be given up ({os.strerror(ctypes.get_errno())})")
 
 
-def _forbid_unix_sockets(libc: ctypes.CDLL) -> None:
+def _filter_system_calls(libc: ctypes.CDLL) -> None:
     """Install the filter, classic BPF over ``struct seccomp_data`` (nr at 0, arch at 4, arguments from 16)."""
     numbers = _SYSTEM_CALLS.get(platform.machine())
     if numbers is None or sys.byteorder != "little":
         raise _refused(f"there is no system call filter for {platform.machine()}")
-    arch, socket_call, io_uring_setup = numbers
+    arch, socket_call, ioctl, io_uring_setup = numbers
     load, equal, at_least, end = 0x20, 0x15, 0x35, 0x06  # linux/bpf_common.h: LD|W|ABS, JMP|JEQ, JMP|JGE, RET
     allow, deny = 0x7FFF0000, 0x00050000 | 1  # SECCOMP_RET_ALLOW; SECCOMP_RET_ERRNO with EPERM
     program = [  # (code, jump if true, jump if false, constant)
         (load, 0, 0, 4),
-        (equal, 0, 7, arch),  # another calling convention has other numbers
+        (equal, 0, 11, arch),  # another calling convention has other numbers
         (load, 0, 0, 0),
-        (at_least, 5, 0, 0x40000000),  # x32
-        (equal, 4, 0, io_uring_setup),
-        (equal, 0, 2, socket_call),
+        (at_least, 9, 0, 0x40000000),  # x32
+        (equal, 8, 0, io_uring_setup),
+        (equal, 1, 0, socket_call),
+        (equal, 2, 5, ioctl),
         (load, 0, 0, 16),
-        (equal, 1, 0, socket.AF_UNIX),
+        (equal, 4, 3, socket.AF_UNIX),
+        (load, 0, 0, 24),
+        (equal, 2, 0, _TIOCSTI),
+        (equal, 1, 0, _TIOCLINUX),
         (end, 0, 0, allow),
         (end, 0, 0, deny),
     ]
