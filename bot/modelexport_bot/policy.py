@@ -142,8 +142,8 @@ def exported_size(repo: RepoAt, options: Options) -> int:
 def must_fit(repo: RepoAt, options: Options, settings: Settings) -> None:
     """Raises TooLargeError, before anything is downloaded, for what could not be exported here.
 
-    The operator's ``max_memory`` counts, and what the machine and the container have; and the disk that the download and
-    the export go to.
+    What counts is the operator's ``max_memory``, what the machine and the container have, and the disk that the
+    download and the export go to.
     """
     cost = estimate(exported_size(repo, options))
     download = sum(file.size for file in inputs.snapshot(repo.files, code=may_run_code_of(repo.id, settings)))
