@@ -108,6 +108,14 @@ Replace = Annotated[
 Timeout = Annotated[
     float | None, typer.Option(help="Seconds an export may take. [dim]Default: 3600.[/]", envvar=_env("TIMEOUT"))
 ]
+TrustRemoteCode = Annotated[
+    bool,
+    typer.Option(
+        "--trust-remote-code",
+        help="Run the Python code by which this repo defines its model. Read it first: it runs without network, but "
+        "can read and change what your user can.",
+    ),
+]
 MaxMemory = Annotated[
     str | None, typer.Option(help="Memory an export may hold, such as 8GB.", envvar=_env("MAX_MEMORY"))
 ]
@@ -153,6 +161,7 @@ def run(
     replace: Replace = False,
     timeout: Timeout = None,
     max_memory: MaxMemory = None,
+    trust_remote_code: TrustRemoteCode = False,
     token: TokenOption = None,
     endpoint: Endpoint = None,
     config: Config = None,
@@ -181,6 +190,7 @@ def run(
             replace=replace,
             timeout=timeout,
             max_memory=_size(max_memory),
+            trust_remote_code=(repo,) if trust_remote_code else None,
         )
         with Terminal(verbose=verbose) as progress:
             return Job(settings, progress).run(repo)
@@ -198,6 +208,7 @@ def status(
     dtype: DtypeOption = None,
     reopen: Reopen = False,
     replace: Replace = False,
+    trust_remote_code: TrustRemoteCode = False,
     token: TokenOption = None,
     endpoint: Endpoint = None,
     config: Config = None,
@@ -219,6 +230,7 @@ def status(
             overrides=Overrides(task, opset, dtype.value if dtype else None),
             reopen=reopen,
             replace=replace,
+            trust_remote_code=(repo,) if trust_remote_code else None,
         )
         return Job(settings, Silent()).status(repo)
 

@@ -6,11 +6,13 @@
 3. sentence-transformers keeps modules in numbered folders (``1_Pooling/``); if ``modules.json`` is there, 1 and 2 hold
    in each of them too.
 4. ``README.md``, because its metadata names the task and the library.
+5. Only where the operator allows the repo's code: the Python files at the top. (The exporter runs those that
+   ``config.json`` names, and what they import.)
 
 Never: ``onnx/`` and other exports, TensorFlow, Flax, GGUF, training state.
 
-Rules 1 to 3 make the *inputs*. A commit that leaves them alone (a better README, another export) changes nothing for
-us.
+Rules 1 to 3, and 5, make the *inputs*. A commit that leaves them alone (a better README, another export) changes
+nothing for us.
 """
 
 import hashlib
@@ -35,6 +37,7 @@ _NOT_READ = re.compile(
     r"|(requirements|license|notice|log|train_log|training_log)\.txt|.*\.index\.json|.*(openvino|ggml|gguf|tf_|flax_|onnx|rust_).*",
     re.IGNORECASE,
 )
+_CODE = re.compile(r"[^/]+\.py")
 _MODULE_FOLDER = re.compile(r"(\d+_[^/]+)/")
 
 
@@ -43,21 +46,23 @@ def weights(files: Mapping[str, HubFile]) -> list[HubFile]:
     return [file for folder in _folders(files) for file in _weights_in(folder, files)]
 
 
-def inputs(files: Mapping[str, HubFile]) -> list[HubFile]:
-    """Everything whose change makes another export (rules 1 to 3), by path."""
+def inputs(files: Mapping[str, HubFile], *, code: bool = False) -> list[HubFile]:
+    """Everything whose change makes another export (rules 1 to 3, and 5 with ``code``), by path."""
     found = {file.path: file for file in weights(files)}
     for folder in _folders(files):
         for path, file in files.items():
             name = path.removeprefix(folder)
             if path.startswith(folder) and _CONFIGURATION.fullmatch(name) and not _NOT_READ.fullmatch(name):
                 found[path] = file
+    if code:
+        found |= {path: file for path, file in files.items() if _CODE.fullmatch(path)}
     return sorted(found.values(), key=lambda file: file.path)
 
 
-def snapshot(files: Mapping[str, HubFile]) -> list[HubFile]:
-    """The files to fetch: the inputs and the model card (rules 1 to 4)."""
+def snapshot(files: Mapping[str, HubFile], *, code: bool = False) -> list[HubFile]:
+    """The files to fetch: the inputs and the model card."""
     card = [files[MODEL_CARD]] if MODEL_CARD in files else []
-    return [*card, *inputs(files)]
+    return [*card, *inputs(files, code=code)]
 
 
 def digest(files: Iterable[HubFile]) -> str:

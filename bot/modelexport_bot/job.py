@@ -15,7 +15,7 @@ from pathlib import Path
 from modelexport.contract import Event, Note, Stage
 from modelexport.contract import Progress as ExporterProgress
 from modelexport.contract.errors import DiskFullError, HubUnavailableError, OutputExistsError
-from modelexport_bot import environment, fetch, publish, resolve, sandbox, scratch
+from modelexport_bot import environment, fetch, policy, publish, resolve, sandbox, scratch
 from modelexport_bot.exporters import Exporters
 from modelexport_bot.hub import Hub
 from modelexport_bot.progress import Progress, Silent
@@ -110,9 +110,15 @@ class Job:
         arguments += ["--source-repo", plan.repo, "--source-sha", plan.sha]
         arguments += [part for name, value in wishes.items() if value is not None for part in (name, str(value))]
         arguments += ["--max-memory", str(given.max_memory)] if given.max_memory is not None else []
+        code = policy.may_run_code_of(plan.repo, given)
+        arguments += ["--trust-remote-code"] if code else []
         limits = sandbox.Limits(given.timeout, given.max_memory)
         with self.exporters.lent(python, self.inherited) as exporter:
-            exporter.export(arguments, limits=limits, on_event=self._told, on_line=self.progress.detail)
+            try:
+                exporter.export(arguments, limits=limits, on_event=self._told, on_line=self.progress.detail)
+            finally:
+                if code:  # no other repo's job meets what it may have left
+                    exporter.close()
         if given.output is not None:
             shutil.rmtree(given.output, ignore_errors=True)
             shutil.copytree(folder, given.output)

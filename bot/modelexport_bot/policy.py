@@ -27,7 +27,7 @@ from modelexport.contract import Options, estimate, memory_limit, require_fits
 from modelexport.contract.errors import OptionsInvalidError, TooLargeError
 from modelexport_bot import inputs
 from modelexport_bot.hub import RepoAt
-from modelexport_bot.settings import Limits, Overrides
+from modelexport_bot.settings import Limits, Overrides, Settings
 
 OPTIONS_FILE = ".modelexport.yaml"
 CARD_KEY = "modelexport"
@@ -118,6 +118,14 @@ def not_ours_to_touch(repo: str, limits: Limits) -> str | None:
     return None
 
 
+def may_run_code_of(repo: str, settings: Settings) -> bool:
+    """Whether the operator allows the code of a repo, by its exact id.
+
+    A repo has no say in this, and one that was renamed has to be allowed anew.
+    """
+    return repo in settings.trust_remote_code
+
+
 def exported_size(repo: RepoAt, options: Options) -> int:
     """Bytes that the weights have when they are exported, as far as the Hub's listing tells.
 
@@ -131,16 +139,16 @@ def exported_size(repo: RepoAt, options: Options) -> int:
     return counted + sum(file.size for file in files if "/" in file.path)
 
 
-def must_fit(repo: RepoAt, options: Options, max_memory: int | None, folder: Path) -> None:
+def must_fit(repo: RepoAt, options: Options, settings: Settings) -> None:
     """Raises TooLargeError, before anything is downloaded, for what could not be exported here.
 
-    Args:
-        max_memory: the operator's limit; what the machine and the container have counts as well.
-        folder: on the disk that the download and the export go to.
+    What counts is the operator's ``max_memory``, what the machine and the container have, and the disk that the
+    download and the export go to.
     """
     cost = estimate(exported_size(repo, options))
-    download = sum(file.size for file in inputs.snapshot(repo.files))
-    require_fits(replace(cost, disk=cost.disk + download), memory_limit(max_memory), _free(folder), repo.id)
+    download = sum(file.size for file in inputs.snapshot(repo.files, code=may_run_code_of(repo.id, settings)))
+    free = _free(settings.downloads or settings.cache)
+    require_fits(replace(cost, disk=cost.disk + download), memory_limit(settings.max_memory), free, repo.id)
 
 
 def _free(folder: Path) -> int:

@@ -24,7 +24,7 @@ from modelexport.contract.errors import (
     UnauthorizedError,
     UploadCorruptError,
 )
-from modelexport_bot import body, decision, pull_request
+from modelexport_bot import body, decision, policy, pull_request
 from modelexport_bot.body import FOLDER, Subject
 from modelexport_bot.decision import Action
 from modelexport_bot.fetch import both_hashes
@@ -119,7 +119,7 @@ def report_invalid_options(hub: Hub, error: RepoOptionsInvalidError, settings: S
         return
     text = body.invalid_options(error.message, error.digest)
     main = hub.repo(error.repo)
-    state = pull_request.observe(hub, main, main)
+    state = pull_request.observe(hub, main, main, code=policy.may_run_code_of(main.id, settings))
     if state.open:
         if not state.open[0].said(account.name, "options", error.digest):
             hub.comment(main.id, state.open[0].thread.num, text)
@@ -157,9 +157,10 @@ class _Publication:
         self._progress = progress
         main = hub.repo(plan.repo)
         source = main if settings.revision is None else hub.repo(main.id, settings.revision)
-        if Wanted.of(source, plan.wanted.options).inputs != plan.wanted.inputs:
+        code = policy.may_run_code_of(main.id, settings)
+        if Wanted.of(source, plan.wanted.options, code=code).inputs != plan.wanted.inputs:
             raise SourceMovedError
-        self._state = pull_request.observe(hub, source, main)
+        self._state = pull_request.observe(hub, source, main, code=code)
         self._decision = decision.decide(self._state, plan.wanted, settings)
         if self._decision.needs_export and export is None:
             raise SourceMovedError

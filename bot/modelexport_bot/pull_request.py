@@ -72,12 +72,12 @@ class Wanted:
     options: str
 
     @classmethod
-    def of(cls, source: RepoAt, options: str) -> Self:
-        """From a source and the digest of the export options."""
+    def of(cls, source: RepoAt, options: str, *, code: bool) -> Self:
+        """From a source and the digest of the export options. ``code``: the repo's Python code is part of it."""
         return cls(
             sha=source.sha,
             weights=inputs.digest(inputs.weights(source.files)),
-            inputs=inputs.digest(inputs.inputs(source.files)),
+            inputs=inputs.digest(inputs.inputs(source.files, code=code)),
             options=options,
         )
 
@@ -163,10 +163,16 @@ class State:
         return ours.task(self.account) if ours is not None and self.account is not None else None
 
 
-def observe(hub: Hub, source: RepoAt, main: RepoAt) -> State:
-    """The state of a repo. ``source`` is what to export, ``main`` the head of the default branch. Reads only."""
+def observe(hub: Hub, source: RepoAt, main: RepoAt, *, code: bool) -> State:
+    """The state of a repo. Reads only.
+
+    Args:
+        source: what to export.
+        main: the head of the default branch.
+        code: the repo's Python code is part of what is exported.
+    """
     account = hub.account()
-    folder = folder_at(hub, main, source)
+    folder = folder_at(hub, main, source, code=code)
     if account is None:
         return State(source, None, folder)
     headings = hub.threads(main.id, account.name)
@@ -177,7 +183,7 @@ def observe(hub: Hub, source: RepoAt, main: RepoAt) -> State:
         over = (heading.num for heading in headings if heading.status in ("closed", "merged"))
         found = (ours for num in over if (ours := _ours(hub, main.id, num)) is not None)
         last = next((o for o in found if o.thread.status == "merged" or o.declined(account.name)), None)
-    ref = folder_at(hub, hub.repo(main.id, open_[0].thread.ref), source) if open_ else None
+    ref = folder_at(hub, hub.repo(main.id, open_[0].thread.ref), source, code=code) if open_ else None
     return State(source, account.name, folder, open_, last, ref)
 
 
@@ -186,12 +192,12 @@ def is_ours(thread: Thread, account: str) -> bool:
     return thread.author == account and marker.read(thread.body) is not None
 
 
-def folder_at(hub: Hub, head: RepoAt, source: RepoAt) -> Folder | None:
+def folder_at(hub: Hub, head: RepoAt, source: RepoAt, *, code: bool) -> Folder | None:
     """The ``onnx/`` folder at a commit; None without one."""
     if not any(path.startswith(f"{FOLDER}/") for path in head.files):
         return None
     manifest = _manifest(hub, head)
-    return Folder(head, manifest, _exported_from(hub, manifest, source) if manifest else None)
+    return Folder(head, manifest, _exported_from(hub, manifest, source, code) if manifest else None)
 
 
 def _ours(hub: Hub, repo: str, num: int) -> OurPullRequest | None:
@@ -213,7 +219,7 @@ def _manifest(hub: Hub, head: RepoAt) -> Manifest | None:
         return None
 
 
-def _exported_from(hub: Hub, manifest: Manifest, source: RepoAt) -> str | None:
+def _exported_from(hub: Hub, manifest: Manifest, source: RepoAt, code: bool) -> str | None:
     """The inputs digest at the manifest's source commit.
 
     A repo may have moved its history on (squash), or have been copied from another: then the weights' sha256 decide,
@@ -221,12 +227,12 @@ def _exported_from(hub: Hub, manifest: Manifest, source: RepoAt) -> str | None:
     """
     sha = manifest.source.sha
     if sha == source.sha:
-        return inputs.digest(inputs.inputs(source.files))
+        return inputs.digest(inputs.inputs(source.files, code=code))
     if sha is not None:
         try:
-            return inputs.digest(inputs.inputs(hub.repo(source.id, sha).files))
+            return inputs.digest(inputs.inputs(hub.repo(source.id, sha).files, code=code))
         except NoSuchRevisionError:
             pass
     now = {(file.path, file.sha256) for file in inputs.weights(source.files) if not file.path.endswith(".json")}
     then = {(file.path, file.sha256) for file in manifest.source.weights if not file.path.endswith(".json")}
-    return inputs.digest(inputs.inputs(source.files)) if now == then else None
+    return inputs.digest(inputs.inputs(source.files, code=code)) if now == then else None

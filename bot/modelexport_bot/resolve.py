@@ -76,17 +76,18 @@ def resolve(hub: Hub, repo: str, settings: Settings) -> Plan:
             "pytorch_model.bin, whole or in shards."
         )
     policy.must_not_be_too_large(source, settings.limits)
-    state = pull_request.observe(hub, source, main)
+    code = policy.may_run_code_of(main.id, settings)
+    state = pull_request.observe(hub, source, main, code=code)
     options = policy.export_options(settings.overrides, state.asked_task(), wishes)
-    wanted = Wanted.of(source, options.digest())
+    wanted = Wanted.of(source, options.digest(), code=code)
     decided = decision.decide(state, wanted, settings)
     if decided.action is Action.CREATE and (
         spent := Ledger(settings.cache / "ledger.jsonl").exhausted(main.id, settings.limits)
     ):
         decided = Decision(Action.NOTHING, Outcome.SKIPPED, spent)
     if decided.needs_export:
-        policy.must_fit(source, options, settings.max_memory, settings.downloads or settings.cache)
-    plan = Plan(main.id, source.sha, tuple(inputs.snapshot(source.files)), options, wanted, decided)
+        policy.must_fit(source, options, settings)
+    plan = Plan(main.id, source.sha, tuple(inputs.snapshot(source.files, code=code)), options, wanted, decided)
     return replace(plan, warnings=tuple(_warnings(hub, plan, asked_for=repo)))
 
 

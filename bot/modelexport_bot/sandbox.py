@@ -7,7 +7,9 @@ What it sees: an environment built from nothing by allow-list, a home and a temp
 every job and vanish with the process, the snapshot, and the output folder. No token is ever handed to it, and it has no
 network to send one to (see :mod:`modelexport_bot.supervisor`). Our own memory and environment are closed to other
 processes of the same user while it runs, as ``/proc`` would otherwise show them. What this is not is a container: files
-of the user's stay readable, which is why custom code is never run and pickles are read by a restricted loader.
+of the user's stay readable, which is why pickles are read by a restricted loader, and a repo's own code is run only for
+repos that the operator allows by name. The exporter then cuts the network once more, in a way that the code cannot
+undo, and refuses where it cannot (``modelexport.confinement``).
 
 How long: a wall-clock limit for each job, after which the whole process group is killed. The same happens when we are
 interrupted, when a job crashes or leaves a process behind, and when we die (:mod:`modelexport_bot.supervisor`). The

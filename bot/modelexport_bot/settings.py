@@ -6,10 +6,10 @@ Nothing downstream reads the environment. The repo's own wishes (:mod:`modelexpo
 import tomllib
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import platformdirs
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, StringConstraints, ValidationError
 
 from modelexport.contract import parse_size
 from modelexport.contract.errors import UsageError
@@ -91,6 +91,8 @@ class Settings:
         downloads: where the Hub's client keeps what it fetches; None for its own cache, which all clients share.
         exporter_python, torch_index: see :mod:`modelexport_bot.environment`.
         mention: the name that commands in a thread are addressed to.
+        trust_remote_code: ids of the repos whose own Python code may be run, each spelled as the Hub spells it. No
+            patterns, because somebody has to have read the code.
     """
 
     endpoint: str = PUBLIC_HUB
@@ -112,6 +114,10 @@ class Settings:
     exporter_python: Path | None = None
     torch_index: str | None = None
     mention: str = "modelexport-bot"
+    trust_remote_code: tuple[str, ...] = ()
+
+
+_RepoId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?$")]
 
 
 class _File(BaseModel):
@@ -129,6 +135,7 @@ class _File(BaseModel):
     max_size: str | None = Field(default=None, description="such as 2GB")
     pull_requests_per_day: PositiveInt | None = None
     pull_requests_per_owner: PositiveInt | None = None
+    trust_remote_code: tuple[_RepoId, ...] = Field(default=(), description="ids of repos, no patterns")
 
 
 def default_file() -> Path:
@@ -161,6 +168,7 @@ def load(file: Path | None, **given: Any) -> Settings:
         "max_memory": parse_size(written.max_memory) if written.max_memory else None,
         "mention": written.mention,
         "limits": limits,
+        "trust_remote_code": written.trust_remote_code,
     }
     known = {entry.name for entry in fields(Settings)}
     assert given.keys() <= known

@@ -91,7 +91,13 @@ class Findings:
 
 
 def check_folder(
-    folder: Path, *, task: str | None, against: str | None, atol: float | None, modules: bool = False
+    folder: Path,
+    *,
+    task: str | None,
+    against: str | None,
+    atol: float | None,
+    modules: bool = False,
+    trust_remote_code: bool = False,
 ) -> Findings:
     """Run the steps of this module on ``folder``.
 
@@ -102,6 +108,7 @@ def check_folder(
         atol: largest absolute difference allowed; None: by dtype.
         modules: compare every module call with ``against``, too. Where one differs, the findings say so and nothing is
             raised: see :attr:`Findings.problem`.
+        trust_remote_code: the operator allows code of ``against`` to be run, as in :func:`modelexport.export.export`.
 
     Raises:
         ModelExportError: the first step that fails, with what to do.
@@ -132,7 +139,7 @@ def check_folder(
     found = Findings(folder, chosen, model_class.__name__, opened, manifest is not None, nodes, tagged, None)
     if against is None:
         return found
-    read = checkpoint.read(source.locate(against, None)[0])
+    read = checkpoint.read(source.locate(against, None)[0], trust_remote_code=trust_remote_code)
     if modules:
         found = replace(found, modules=tuple(module_check.check_modules(folder, read, chosen, atol)))
         if found.problem is not None:

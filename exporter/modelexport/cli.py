@@ -9,21 +9,27 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
 from modelexport import __version__
 from modelexport.contract.errors import (
+    ERRORS,
     CancelledError,
     EngineMissingError,
     ExporterCrashedError,
     ModelExportError,
     UsageError,
 )
+from modelexport.contract.events import Failed
+
+if TYPE_CHECKING:
+    from modelexport.check_folder import Findings
 
 app = typer.Typer(
     name="modelexport",
@@ -35,6 +41,14 @@ app = typer.Typer(
     epilog="Example: [cyan]modelexport export bert-base-uncased out/ && modelexport inspect out/[/]",
 )
 
+_TrustRemoteCode = Annotated[
+    bool,
+    typer.Option(
+        "--trust-remote-code",
+        help="Run the Python code by which the model's repo defines it. Read that code first: it runs with your rights "
+        "and can read and change your files, though without network (Linux only; refused where that cannot be cut).",
+    ),
+]
 _Verbose = Annotated[bool, typer.Option("--verbose", help="Show tracebacks and the libraries' own warnings.")]
 
 
@@ -73,6 +87,7 @@ def export(
     source_sha: Annotated[
         str | None, typer.Option(help="Commit sha that SRC is a snapshot of, for the manifest.")
     ] = None,
+    trust_remote_code: _TrustRemoteCode = False,
     verbose: _Verbose = False,
 ) -> None:
     """Export a model: trace, tag every node, write, copy tokenizer and config, compare with PyTorch, load with Optimum.
@@ -90,9 +105,12 @@ def export(
             options = engine.Options(task=task, opset=opset, dtype=dtype, atol=atol)
             origin = engine.Origin(repo=source_repo or repo, sha=source_sha or sha)
             memory = engine.parse_size(max_memory) if max_memory else None
-            manifest = engine.export(
-                folder, out, options, origin=origin, overwrite=overwrite, emit=display.emit, max_memory=memory
-            )
+            run = partial(engine.export, folder, out, options, origin=origin, overwrite=overwrite, max_memory=memory)
+            if trust_remote_code:
+                _export_confined(run, display.emit)
+                manifest = engine.Manifest.from_json((out / engine.MANIFEST_NAME).read_text(encoding="utf-8"))
+            else:
+                manifest = run(emit=display.emit)
         except ModelExportError as error:
             display.failed(error)
             _exit(error, verbose)
@@ -112,6 +130,17 @@ def export(
             engine.summary(manifest, out)
 
 
+def _export_confined(run: Callable[..., object], emit: Callable[[Any], None]) -> None:
+    """Export where code of a repo may run. The folder is all that comes of it, as only text can pass."""
+    from modelexport import confinement
+
+    def there(emit_there: Callable[[Any], None]) -> str:
+        run(emit=emit_there, trust_remote_code=True)
+        return ""
+
+    confinement.run(there, emit)
+
+
 @app.command()
 def check(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder with ONNX files, ours or not.")],
@@ -122,6 +151,7 @@ def check(
     modules: Annotated[
         bool, typer.Option("--modules", help="With --against: compare every module, and find the first that differs.")
     ] = False,
+    trust_remote_code: _TrustRemoteCode = False,
     atol: Annotated[float | None, typer.Option(help="Largest absolute difference. Default: by dtype.", min=0)] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
     verbose: _Verbose = False,
@@ -134,16 +164,36 @@ def check(
     try:
         if modules and against is None:
             raise UsageError("--modules compares with PyTorch: name the model with --against.")
-        _engine(verbose)
-        from modelexport import check_folder
+        if trust_remote_code and against is None:
+            raise UsageError("--trust-remote-code is about the PyTorch model: name it with --against.")
+        engine = _engine(verbose)
+        from modelexport import check_folder, confinement
 
-        findings = check_folder.check_folder(folder, task=task, against=against, atol=atol, modules=modules)
+        judge = partial(check_folder.check_folder, folder, task=task, atol=atol, modules=modules)
+        if trust_remote_code:
+            local = str(engine.source.locate(against, None)[0])  # the last that needs a network
+            judge = partial(judge, against=local, trust_remote_code=True)
+            told = confinement.run(lambda _: _failure_as_text(_judged(judge, as_json)), lambda _: None)
+            problem = _failure_from_text(told)
+        else:
+            problem = _judged(partial(judge, against=against), as_json)
     except ModelExportError as error:
         if as_json:
             print(json.dumps({"passed": False, "code": error.code.value, "message": error.message}))
         else:
             _print_error(error)
         _exit(error, verbose)
+    if problem is not None:
+        if not as_json:
+            _print_error(problem)
+        _exit(problem, verbose)
+
+
+def _judged(judge: Callable[[], "Findings"], as_json: bool) -> ModelExportError | None:
+    """Print what was found; returns what is wrong with it."""
+    from modelexport import check_folder
+
+    findings = judge()
     problem = findings.problem
     if as_json:
         verdict = (
@@ -154,10 +204,19 @@ def check(
         print(json.dumps({**verdict, **findings.to_dict()}))
     else:
         check_folder.show(findings)
-    if problem is not None:
-        if not as_json:
-            _print_error(problem)
-        _exit(problem, verbose)
+    return problem
+
+
+def _failure_as_text(error: ModelExportError | None) -> str:
+    """An error on its way out of a confined process, where only text can pass."""
+    return "" if error is None else Failed(code=error.code, message=error.message).model_dump_json()
+
+
+def _failure_from_text(text: str) -> ModelExportError | None:
+    if not text:
+        return None
+    failed = Failed.model_validate_json(text)
+    return ERRORS[failed.code](failed.message)
 
 
 @app.command()

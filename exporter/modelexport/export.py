@@ -42,11 +42,14 @@ def export(
     overwrite: bool,
     emit: Emit,
     max_memory: int | None = None,
+    trust_remote_code: bool = False,
 ) -> Manifest:
     """Export the model in ``source`` to the folder ``out``, checked.
 
     Args:
         max_memory: bytes that the export may use; None for what the machine or container has.
+        trust_remote_code: the operator allows code in ``source`` to be run; in a process without network only, see
+            :mod:`modelexport.confinement`.
 
     Raises:
         ModelExportError: any of :mod:`modelexport.contract.errors`; ``out`` is then as it was before.
@@ -57,7 +60,7 @@ def export(
             temporary.folder() as scratch,
         ):
             emit(Stage(stage=StageName.INSPECT, detail=source.name))
-            read = checkpoint.read(source)
+            read = checkpoint.read(source, trust_remote_code=trust_remote_code)
             cost = estimate(_exported(read, options), _computed(read, options))
             require_fits(cost, memory_limit(max_memory), shutil.disk_usage(folder).free, source.name)
             manifest = _export(read, folder, scratch, options, origin, emit)
@@ -91,8 +94,9 @@ def _export(read: Checkpoint, folder: Path, scratch: Path, options: Options, ori
         pipeline_tag="feature-extraction"
         if read.library == "sentence_transformers"
         else model_card.pipeline_tag(read.root),
+        custom_classes=read.custom_classes,
     )
-    model_class = task.ort_model_class(chosen, read.architectures)
+    model_class = task.ort_model_class(chosen, read.architectures, read.custom_classes)
     (prepared_folder := scratch / "prepared").mkdir()
     prepared = bridge.prepare(read, prepared_folder)
     for note in prepared.notes:

@@ -5,7 +5,7 @@
 
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
@@ -13,12 +13,13 @@ from typing import Any
 
 import torch
 from optimum.exporters.tasks import TasksManager
-from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
+from transformers import AutoConfig, GenerationConfig, PretrainedConfig, PreTrainedModel
 from transformers.models.auto.auto_factory import _get_model_class
 from transformers.utils import logging as transformers_logging
 
+from modelexport import custom_class
 from modelexport.bridge import Prepared
-from modelexport.checkpoint import Checkpoint
+from modelexport.checkpoint import Checkpoint, TensorInfo
 from modelexport.completeness import (
     Shapes,
     judge_missing,
@@ -62,12 +63,13 @@ def load_config(prepared: Prepared) -> PretrainedConfig:
     Raises:
         ConfigInvalidError: transformers rejects a value of it.
         UnsupportedArchitectureError: transformers has no such model type.
-        CustomCodeError: only code from the repo knows the model type.
+        CustomCodeError: only code from the repo knows the model type; or it is allowed, and fails.
     """
     try:
-        return AutoConfig.from_pretrained(prepared.folder, local_files_only=True, trust_remote_code=False)
+        config = AutoConfig.from_pretrained(prepared.folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # config classes raise whatever the value made them raise
         raise _config_error(error, prepared) from error
+    return custom_class.load_config(prepared, config)
 
 
 def load_model(prepared: Prepared, checkpoint: Checkpoint, task: str, dtype: torch.dtype) -> Loaded:
@@ -83,6 +85,7 @@ def load_model(prepared: Prepared, checkpoint: Checkpoint, task: str, dtype: tor
 
     Raises:
         TaskUnknownError: the task has no model class, or none for this architecture.
+        CustomCodeError: the model is code of the repo, which fails or may not be run in this process.
         CheckpointIncompleteError: parameters have no trained values; the message names them.
         CheckpointMismatchError: config and weights do not belong together.
         CheckpointTooNewError: transformers 5 saved weights under names that 4.57 does not know.
@@ -91,12 +94,12 @@ def load_model(prepared: Prepared, checkpoint: Checkpoint, task: str, dtype: tor
         OutOfMemoryError: there is not enough memory.
     """
     config = load_config(prepared)
-    auto_class, model_class = _classes(task, config)
-    stored = _stored(checkpoint)
+    auto_class, model_class = _classes(task, config, prepared)
+    stored = _shapes(prepared.split.tensors) if prepared.split else _stored(checkpoint)
     skeleton = _skeleton(model_class, config)
     refuse_other_shapes(skeleton, _renamed(stored, skeleton, prepared))
     with _quietly(), _reporting_everything(model_class) as ignored:
-        model, report = _from_pretrained(auto_class, prepared, config, dtype)
+        model, report = _from_pretrained(model_class if prepared.split else auto_class, prepared, config, dtype)
     missing, unexpected = report["missing_keys"], report["unexpected_keys"]
     _tie(model, prepared.ties, missing)
     try:
@@ -110,8 +113,11 @@ def load_model(prepared: Prepared, checkpoint: Checkpoint, task: str, dtype: tor
     return Loaded(model, notes, uninitialised)
 
 
-def _classes(task: str, config: PretrainedConfig) -> tuple[type[Any], type[PreTrainedModel]]:
+def _classes(task: str, config: PretrainedConfig, prepared: Prepared) -> tuple[type[Any], type[PreTrainedModel]]:
     """The class that Optimum loads with, and the concrete one behind it where that is an ``AutoModel…``."""
+    if prepared.custom_code is not None:
+        own = custom_class.model_class(prepared, task)
+        return own, own
     try:
         loader: type[Any] = TasksManager.get_model_class_for_task(
             task, framework="pt", model_type=config.model_type, library="transformers"
@@ -152,11 +158,16 @@ def _from_pretrained(
     options: dict[str, Any] = {}
     if prepared.attn_implementation:
         options["attn_implementation"] = prepared.attn_implementation
+    source: Path | None = prepared.folder
+    if prepared.split:  # from_pretrained then reads nothing itself
+        source, options["state_dict"] = None, prepared.split.load(prepared.folder)
+        with suppress(OSError):  # there is none, or none that can be read, which the bundle judges
+            options["generation_config"] = GenerationConfig.from_pretrained(prepared.folder, local_files_only=True)
     if prepared.key_mapping:
         options["key_mapping"] = dict(prepared.key_mapping)
     try:
         return loader.from_pretrained(
-            prepared.folder,
+            source,
             config=config,
             dtype=dtype,
             local_files_only=True,
@@ -214,11 +225,15 @@ def _tie(model: PreTrainedModel, ties: Mapping[str, str], missing: Sequence[str]
 def _stored(checkpoint: Checkpoint) -> Shapes:
     """Every tensor of the checkpoint; a ``.bin`` file is opened for it, memory-mapped."""
     if checkpoint.format == "safetensors":
-        return {name: info.shape for name, info in checkpoint.tensors.items()}
+        return _shapes(checkpoint.tensors)
     shapes: dict[str, tuple[int, ...]] = {}
     for file in checkpoint.weights:
         shapes |= {name: tuple(tensor.shape) for name, tensor in _unpickled(checkpoint.root / file.path).items()}
     return shapes
+
+
+def _shapes(tensors: Mapping[str, TensorInfo]) -> Shapes:
+    return {name: info.shape for name, info in tensors.items()}
 
 
 def _unpickled(path: Path) -> Mapping[str, torch.Tensor]:
@@ -243,7 +258,7 @@ def _config_error(error: Exception, prepared: Prepared) -> ModelExportError:
     text = str(error)
     if "trust_remote_code" in text:
         return CustomCodeError(
-            "The model is defined by Python code in the repo, which is not run. "
+            "The model type is defined by Python code in the repo, which Optimum's users would not run. "
             "Export a version of the model that transformers supports itself."
         )
     if "does not recognize this architecture" in text or "Unrecognized model" in text:

@@ -18,7 +18,14 @@ from modelexport.contract.errors import TaskUnknownError, UnsupportedArchitectur
 WITH_PAST = "-with-past"
 
 
-def resolve(model_type: str, architectures: tuple[str, ...], *, requested: str | None, pipeline_tag: str | None) -> str:
+def resolve(
+    model_type: str,
+    architectures: tuple[str, ...],
+    *,
+    requested: str | None,
+    pipeline_tag: str | None,
+    custom_classes: tuple[str, ...] = (),
+) -> str:
     """The Optimum task to export for.
 
     In this order: what the operator asked for; the head that the checkpoint's own architecture has; the pipeline tag of
@@ -28,6 +35,7 @@ def resolve(model_type: str, architectures: tuple[str, ...], *, requested: str |
     Args:
         requested: an Optimum task or one of its synonyms (``sentiment-analysis``); None: find it.
         pipeline_tag: from the model card; None: none.
+        custom_classes: Auto classes that code of the repo defines the model for.
 
     Raises:
         TaskUnknownError: no such task, or none could be found.
@@ -38,7 +46,11 @@ def resolve(model_type: str, architectures: tuple[str, ...], *, requested: str |
         task = TasksManager.map_from_synonym(requested)
         _require_known(requested, task.removesuffix(WITH_PAST))
     else:
-        found = _of_architectures(architectures, supported) or _of_pipeline_tag(pipeline_tag)
+        found = (
+            _of_auto_classes(custom_classes, supported)
+            or _of_architectures(architectures, supported)
+            or _of_pipeline_tag(pipeline_tag)
+        )
         if found is None:
             raise TaskUnknownError(
                 f"The task of this model could not be found: architectures {list(architectures)}, pipeline tag "
@@ -72,18 +84,20 @@ def supported_tasks(model_type: str) -> Mapping[str, Any]:
         ) from None
 
 
-def ort_model_class(task: str, architectures: tuple[str, ...]) -> type:
+def ort_model_class(task: str, architectures: tuple[str, ...], custom_classes: tuple[str, ...] = ()) -> type:
     """The ``ORTModelForX`` with which a user loads this task.
 
     It is the one whose ``auto_model_class`` is the auto class of the task. Where a task has several auto classes
     (speech recognition: CTC and encoder-decoder), the one that knows the checkpoint's architecture. Where Optimum has
     no class for the task (object detection, depth estimation), it offers ``ORTModelForCustomTasks``, which passes any
     inputs to one graph and returns all of its outputs.
+
+    Args:
+        custom_classes: Auto classes that code of the repo defines the model for.
     """
-    loaders = TasksManager._TRANSFORMERS_TASKS_TO_MODEL_LOADERS.get(task.removesuffix(WITH_PAST), ())
-    names = (loaders,) if isinstance(loaders, str) else loaders
+    names = auto_classes(task)
     if len(names) > 1:
-        names = tuple(name for name in names if _knows(name, architectures)) or names
+        names = tuple(name for name in names if name in custom_classes or _knows(name, architectures)) or names
     classes = [
         getattr(optimum.onnxruntime, name) for name in dir(optimum.onnxruntime) if name.startswith("ORTModelFor")
     ]
@@ -93,6 +107,12 @@ def ort_model_class(task: str, architectures: tuple[str, ...]) -> type:
             if getattr(own, "__name__", None) == name:
                 return candidate
     return optimum.onnxruntime.ORTModelForCustomTasks
+
+
+def auto_classes(task: str) -> tuple[str, ...]:
+    """The Auto classes whose models have the head of a task; none for a task that there is not."""
+    loaders = TasksManager._TRANSFORMERS_TASKS_TO_MODEL_LOADERS.get(task.removesuffix(WITH_PAST), ())
+    return (loaders,) if isinstance(loaders, str) else tuple(loaders)
 
 
 def _knows(auto_class: str, architectures: tuple[str, ...]) -> bool:
@@ -111,6 +131,15 @@ def _require_known(requested: str, task: str) -> None:
         raise TaskUnknownError(f"{requested!r} is not a task.{hint} The tasks are: {', '.join(known)}.")
 
 
+def _of_auto_classes(names: tuple[str, ...], supported: Mapping[str, Any]) -> str | None:
+    """The first task that Optimum supports and that has one of these Auto classes."""
+    for name in names:
+        for task in TasksManager._TRANSFORMERS_TASKS_TO_MODEL_LOADERS:
+            if task in supported and name in auto_classes(task):
+                return str(task)
+    return None
+
+
 def _of_architectures(architectures: tuple[str, ...], supported: Mapping[str, Any]) -> str | None:
     """The task of the first architecture that has one; of several, one that Optimum supports.
 
@@ -125,9 +154,11 @@ def _of_architectures(architectures: tuple[str, ...], supported: Mapping[str, An
             found = [str(TasksManager.infer_task_from_model(model_class))]
         except ValueError:  # a class of no task (BertForPreTraining, say)
             continue
-        for task, loaders in TasksManager._TRANSFORMERS_TASKS_TO_MODEL_LOADERS.items():
-            if any(_knows(loader, (name,)) for loader in ((loaders,) if isinstance(loaders, str) else loaders)):
-                found.append(task)
+        found += [
+            task
+            for task in TasksManager._TRANSFORMERS_TASKS_TO_MODEL_LOADERS
+            if any(_knows(loader, (name,)) for loader in auto_classes(task))
+        ]
         return next((task for task in found if task in supported), found[0])
     return None
 

@@ -284,6 +284,34 @@ def test_a_repo_with_custom_code(hub: LocalHub, refused, owner: str, tiny_models
     refused("owner/custom", ErrorCode.CUSTOM_CODE, token=owner)
 
 
+def test_a_repo_with_custom_code_that_the_operator_allows(
+    hub: LocalHub, bot: Path, exporter: Path, owner: str, tmp_path: Path
+) -> None:
+    """The whole way: fetched, run without network, exported as it computes, in a pull request that says so."""
+    script = "import sys; from pathlib import Path; from tests.exporter import custom_code\n"
+    script += "custom_code.save(Path(sys.argv[1]))"
+    root = str(Path(__file__).parents[2])
+    subprocess.run([exporter, "-c", script, tmp_path / "own"], check=True, env={**os.environ, "PYTHONPATH": root})
+    hub.seed_repo("owner/own", tmp_path / "own")
+    environment = {**hub.environment(tmp_path / "hf", token=owner), "TMPDIR": str(tmp_path)}
+    assert run(bot, ["run", "owner/own"], environment).returncode == ERRORS[ErrorCode.CUSTOM_CODE].exit_status
+    (tmp_path / "bot.toml").write_text('trust_remote_code = ["owner/other"]\n')
+    told = ["run", "owner/own", "--json", "--config", str(tmp_path / "bot.toml")]
+    assert json.loads(run(bot, told, environment).stdout)["code"] == "custom_code"
+    (tmp_path / "bot.toml").write_text('trust_remote_code = ["owner/own"]\n')
+    done = run(bot, told, environment)
+    assert json.loads(done.stdout)["outcome"] == "created", done.stderr
+    again = run(bot, ["run", "owner/own", "--json", "--trust-remote-code"], environment)
+    assert json.loads(again.stdout)["outcome"] == "unchanged"
+    (opened,) = hub.pull_requests("owner/own")
+    folder = hub.files("owner/own", opened["ref"])
+    assert not [path for path in folder if path.startswith("onnx/") and path.endswith(".py")]
+    manifest = Manifest.from_json(folder["onnx/modelexport.json"].decode())
+    assert manifest.architecture == "OwnBertModel"
+    digest = hashlib.sha256(folder["modeling_own.py"]).hexdigest()
+    assert any(f"modeling_own.py (sha256 {digest})" in note for note in manifest.notes)
+
+
 def test_an_unknown_task(hub: LocalHub, refused, owner: str, tiny_models: Path) -> None:  # type: ignore[no-untyped-def]
     hub.seed_repo("owner/task", tiny_models / "bert")
     refused("owner/task", ErrorCode.TASK_UNKNOWN, "--task", "nonsense", token=owner)

@@ -19,8 +19,10 @@ pytestmark = pytest.mark.engine
 TOLERANCE = 1e-4
 BY_NAME = {model.name: model for model in MODELS}
 BEYOND_THE_LIMIT = {"llama_dynamic", "mistral_longrope", "phi3_longrope"}  # see bridge.rope.length_limit
+NOT_IN_OPTIMUM = {"data2vec_vision_renamed", "mixtral_fused", "olmoe_fused", "qwen2_moe_fused"}
+"""It has no ONNX config for them, or none for this task."""
 QUICK = {"llama_theta", "gemma3_layers", "modernbert_layers", "t5_unscaled", "clip_vision_renamed"}
-EXPORTABLE = [model for model in MODELS if model.name not in BEYOND_THE_LIMIT]
+EXPORTABLE = [model for model in MODELS if model.name not in BEYOND_THE_LIMIT | NOT_IN_OPTIMUM and model.task]
 
 
 def exported(model: Model, folder: Path) -> tuple[Path, list[Event]]:
@@ -66,7 +68,10 @@ def run_all(out: Path, inputs: dict[str, np.ndarray]) -> np.ndarray:
 )
 def test_the_graph_of_a_checkpoint_of_transformers_5_computes_the_same(model: Model, tmp_path: Path) -> None:
     out, _ = exported(model, tmp_path)
-    inputs: dict[str, Any] = inputs_for(checkpoints.config(model.name))
+    config = checkpoints.config(model.name)
+    inputs: dict[str, Any] = inputs_for(config)
+    if config["model_type"] == "xlm":  # the model finds the padding itself, the graph is told
+        inputs["attention_mask"] = (inputs["input_ids"] != config["pad_token_id"]).astype(np.int64)
     difference = np.abs(
         meaningful(run_all(out, inputs), inputs) - meaningful(checkpoints.reference(model.name), inputs)
     ).max()

@@ -228,14 +228,17 @@ def test_a_flipped_byte_in_a_header_is_an_error_of_ours_or_changes_nothing(data:
         lambda folder: (folder / "config.json").unlink(),
     ],
 )
-def test_an_export_of_a_malformed_checkpoint_leaves_no_file(mutation: Mutation, tmp_path: Path, bert: Path) -> None:
+def test_an_export_of_a_malformed_checkpoint_leaves_no_file(
+    mutation: Mutation, tmp_path: Path, bert: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = tmp_path / "model"
     shutil.copytree(bert, folder)
     write_model(folder)
     mutation(folder)
     (out_parent := tmp_path / "parent").mkdir()
-    scratch_before = set(Path(tempfile.gettempdir()).glob("modelexport-*"))
+    (scratch := tmp_path / "scratch").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(scratch))
     with pytest.raises(ModelExportError):
         export(folder, out_parent / "out", Options(), origin=Origin(), overwrite=False, emit=lambda _: None)
     assert list(out_parent.iterdir()) == []
-    assert set(Path(tempfile.gettempdir()).glob("modelexport-*")) <= scratch_before
+    assert list(scratch.iterdir()) == []

@@ -25,7 +25,8 @@ def tensor(fixture: str, name: str, shape: Sequence[int], dtype: str = "F32") ->
     if len(shape) <= 1:
         centre = 1.0 if "norm" in name.lower() and name.endswith(("weight", "gamma")) else 0.0
         return np.float32(centre) + np.float32(0.2) * noise
-    fan_in = math.prod(shape[1:])
+    fused = fixture.endswith("_fused") and ".experts." in name
+    fan_in = shape[-1] if fused else math.prod(shape[1:])
     return noise / np.float32(math.sqrt(fan_in) if fan_in > 1 else 1.0)
 
 

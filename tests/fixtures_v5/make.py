@@ -2,7 +2,8 @@
 
 Each model is built and saved by transformers 5, its weights replaced by those of :mod:`filler`, loaded again, and run.
 What is committed: ``config.json`` as saved, the names and shapes of the weights, and the output. Each tokenizer is
-trained on a few lines and saved; committed are its files and what it makes of the text set.
+trained on a few lines and saved; committed are its files and what it makes of the text set. Of image processors and
+feature extractors, the files and what they make of two pictures or sounds.
 """
 
 import json
@@ -17,13 +18,14 @@ import torch
 import transformers
 
 from modelexport.parity.samples import PAIRS, TEXTS
-from tests.fixtures_v5 import filler, schema
-from tests.fixtures_v5.inputs import inputs_for
+from tests.fixtures_v5 import filler, processors, schema
+from tests.fixtures_v5.inputs import inputs_for, processed
 from tests.fixtures_v5.models import MODELS, Model
 from tests.fixtures_v5.vocabularies import tokenizers
 
 OUT = Path(__file__).parent / "data"
 TOKENIZERS = Path(__file__).parent / "tokenizer_data"
+PROCESSORS = Path(__file__).parent / "processor_data"
 
 
 def main(names: list[str]) -> None:
@@ -38,6 +40,10 @@ def main(names: list[str]) -> None:
         if not names or name in names:
             _save_tokenizer(TOKENIZERS / name, build())
             print(name)
+    for name, build in processors.builders().items():
+        if not names or name in names:
+            _save_processor(PROCESSORS / name, build())
+            print(name)
     if not names:
         schema.main(list(json.loads(schema.OUT.read_text())))
 
@@ -51,7 +57,7 @@ def _make(model: Model) -> None:
     built = model_class(_config(model_class, model))
     with tempfile.TemporaryDirectory() as name:
         scratch = Path(name)
-        built.save_pretrained(scratch)
+        built.save_pretrained(scratch, save_original_format=not model.fused)
         entries = _entries(scratch / "model.safetensors")
         for parameter in model.untie:
             entries[parameter] = ("F32", list(built.state_dict()[parameter].shape))
@@ -61,7 +67,7 @@ def _make(model: Model) -> None:
         loaded.eval()
         inputs = inputs_for(json.loads((scratch / "config.json").read_text()))
         with torch.no_grad():
-            output = loaded(**{key: torch.from_numpy(value) for key, value in inputs.items()})[0]
+            output = loaded(**{key: torch.from_numpy(value) for key, value in inputs.items()})[model.output or 0]
         shutil.copyfile(scratch / "config.json", folder / "config.json")
     (folder / "weights.json").write_text(json.dumps(entries, separators=(",", ":"), sort_keys=True) + "\n")
     np.save(folder / "output.npy", output.float().numpy())
@@ -82,6 +88,18 @@ def _save_tokenizer(folder: Path, tokenizer: Any) -> None:
         "decoded": [loaded.decode(loaded(text)["input_ids"]) for text in texts],
     }
     (folder / "results.json").write_text(json.dumps(results, separators=(",", ":")) + "\n")
+
+
+def _save_processor(folder: Path, processor: Any) -> None:
+    """The files as saved, but for those of a tokenizer, and what a processor loaded from them returns."""
+    shutil.rmtree(folder, ignore_errors=True)
+    processor.save_pretrained(folder)
+    loaded = type(processor).from_pretrained(folder)
+    part = getattr(loaded, "image_processor", None) or getattr(loaded, "feature_extractor", None) or loaded
+    for path in folder.iterdir():
+        if path.name not in ("preprocessor_config.json", "processor_config.json"):
+            path.unlink()
+    np.savez_compressed(folder / "results.npz", **processed(part))
 
 
 def _returned(encoding: Any) -> dict[str, list[int]]:

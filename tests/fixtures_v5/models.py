@@ -25,14 +25,22 @@ T5 = {
 
 @dataclass(frozen=True)
 class Model:
-    """One fixture: what to build in transformers 5, and the task as Optimum calls it."""
+    """One fixture: what to build in transformers 5, and the task as Optimum calls it.
+
+    Attributes:
+        task: None for a class that no task loads, whose weights are translated all the same.
+        fused: saved as 5.x holds the weights, experts fused.
+        output: name of the output that is compared; None for the first.
+    """
 
     name: str
     model_class: str
-    task: str
+    task: str | None
     config: dict[str, Any] = field(default_factory=dict)
     rotation: str | None = None
     untie: tuple[str, ...] = ()  # parameters to store although the config ties them
+    output: str | None = None
+    fused: bool = False
 
 
 def causal(name: str, prefix: str, rope: dict[str, Any], rotation: str, **config: Any) -> Model:
@@ -42,6 +50,12 @@ def causal(name: str, prefix: str, rope: dict[str, Any], rotation: str, **config
 
 def _rope(kind: str = "default", theta: float = 500000.0, **more: Any) -> dict[str, Any]:
     return {"rope_type": kind, "rope_theta": theta} | more
+
+
+def _fused(name: str, prefix: str, **config: Any) -> Model:
+    """A mixture of experts, two for each token, as 5.x holds it."""
+    given = TEXT | {"rope_parameters": _rope(theta=300.0), "num_experts_per_tok": 2} | config
+    return Model(name, f"{prefix}ForCausalLM", "text-generation", given, "default", fused=True)
 
 
 MODELS: tuple[Model, ...] = (
@@ -209,6 +223,25 @@ MODELS: tuple[Model, ...] = (
         },
         "default",
     ),
+    _fused("qwen3_moe_fused", "Qwen3Moe", head_dim=8, num_experts=6, moe_intermediate_size=16),
+    _fused("qwen2_moe_fused", "Qwen2Moe", num_experts=6, moe_intermediate_size=16, shared_expert_intermediate_size=24),
+    _fused("olmoe_fused", "Olmoe", num_experts=6, norm_topk_prob=True),
+    _fused("mixtral_fused", "Mixtral", num_local_experts=6, head_dim=8),
+    _fused(
+        "deepseek_v3_fused",
+        "DeepseekV3",
+        num_key_value_heads=4,
+        q_lora_rank=16,
+        kv_lora_rank=16,
+        qk_rope_head_dim=8,
+        qk_nope_head_dim=8,
+        v_head_dim=8,
+        n_routed_experts=4,
+        n_group=2,
+        topk_group=1,
+        moe_intermediate_size=16,
+        first_k_dense_replace=1,
+    ),
     # --- without rotary embeddings -----------------------------------------------------------------------------------
     Model("bert", "BertForSequenceClassification", "text-classification", BERT | {"num_labels": 3}),
     Model("roberta", "RobertaForMaskedLM", "fill-mask", BERT | {"pad_token_id": 1, "max_position_embeddings": 66}),
@@ -279,6 +312,47 @@ MODELS: tuple[Model, ...] = (
     Model("vit_msn_renamed", "ViTMSNForImageClassification", "image-classification", VISION | {"num_labels": 3}),
     Model("clip_vision_renamed", "CLIPVisionModel", "feature-extraction", VISION),
     Model("siglip_vision_renamed", "SiglipVisionModel", "feature-extraction", VISION),
+    Model(
+        "vit_mae_renamed",
+        "ViTMAEForPreTraining",
+        None,
+        VISION
+        | {
+            "decoder_hidden_size": 16,
+            "decoder_num_hidden_layers": 2,
+            "decoder_num_attention_heads": 2,
+            "decoder_intermediate_size": 24,
+        },
+        output="logits",
+    ),
+    Model(
+        "data2vec_vision_renamed",
+        "Data2VecVisionForSemanticSegmentation",
+        "semantic-segmentation",
+        VISION
+        | {
+            "num_hidden_layers": 4,
+            "out_indices": [1, 2, 3, 4],
+            "pool_scales": [1, 2, 3],
+            "auxiliary_channels": 8,
+            "num_labels": 3,
+        },
+    ),
+    Model(
+        "xlm_padding",
+        "XLMModel",
+        "feature-extraction",
+        {
+            "vocab_size": 64,
+            "emb_dim": 32,
+            "n_layers": 2,
+            "n_heads": 4,
+            "max_position_embeddings": 64,
+            "pad_token_id": 7,
+            "bos_token_id": 5,
+            "eos_token_id": 6,
+        },
+    ),
     Model(
         "swin",
         "SwinForImageClassification",

@@ -23,12 +23,17 @@ from modelexport.checkpoint import Checkpoint
 
 RENAMES: Mapping[str, Mapping[str, str]] = {
     "vit_mae": {r"^decoder\.decoder_encoder\.layer\.": "decoder.decoder_layers."},
+    "mixtral": {r"\.mlp\.gate\.": ".block_sparse_moe.gate."},
     "data2vec-vision": {
         r"\.psp_modules\.blocks\.(\d+)\.conv\.convolution\.": r".psp_modules.\1.1.conv.",
         r"\.psp_modules\.blocks\.(\d+)\.conv\.normalization\.": r".psp_modules.\1.1.bn.",
+        r"\.psp_bottleneck\.convolution\.": ".bottleneck.conv.",
+        r"\.psp_bottleneck\.normalization\.": ".bottleneck.bn.",
+        r"\.(fpn_bottleneck|fpn_convs\.\d+|lateral_convs\.\d+|convs\.\d+)\.convolution\.": r".\1.conv.",
+        r"\.(fpn_bottleneck|fpn_convs\.\d+|lateral_convs\.\d+|convs\.\d+)\.normalization\.": r".\1.bn.",
     },
 }
-"""By model type: pattern to replacement, as ``from_pretrained(key_mapping=…)`` takes them."""
+"""By model type: pattern to replacement, as ``from_pretrained(key_mapping=…)`` takes them: the first that matches."""
 
 
 def renames(checkpoint: Checkpoint, config: Mapping[str, Any]) -> dict[str, str] | None:

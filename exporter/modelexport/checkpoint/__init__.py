@@ -8,7 +8,8 @@ one of the errors of :mod:`modelexport.contract.errors`.
 ('bert', 'safetensors', 'float32')
 """
 
+from modelexport.checkpoint.custom_code import CustomCode
 from modelexport.checkpoint.model import Checkpoint, Format, Library, TensorInfo, WeightFile
 from modelexport.checkpoint.reading import read
 
-__all__ = ["Checkpoint", "Format", "Library", "TensorInfo", "WeightFile", "read"]
+__all__ = ["Checkpoint", "CustomCode", "Format", "Library", "TensorInfo", "WeightFile", "read"]

@@ -8,6 +8,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
 
+from modelexport.checkpoint.custom_code import CustomCode
+
 Format = Literal["safetensors", "bin"]
 Library = Literal["transformers", "sentence_transformers"]
 
@@ -60,6 +62,8 @@ class Checkpoint:
         processor_files: files that image processors, feature extractors and processors are made of, sorted.
         generation_config: whether ``generation_config.json`` is there.
         notes: deviations worth telling, one sentence each.
+        custom_code: the code in the folder that defines the model; None where there is none or the operator does not
+            allow it.
     """
 
     root: Path
@@ -77,6 +81,12 @@ class Checkpoint:
     processor_files: tuple[str, ...]
     generation_config: bool
     notes: tuple[str, ...] = ()
+    custom_code: CustomCode | None = None
+
+    @property
+    def custom_classes(self) -> tuple[str, ...]:
+        """The Auto classes that code of the folder defines the model for; usually none."""
+        return self.custom_code.auto_classes(self.architectures) if self.custom_code else ()
 
     @property
     def saved_by_major(self) -> int | None:

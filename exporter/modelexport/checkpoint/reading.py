@@ -6,6 +6,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
+from modelexport.checkpoint.custom_code import read_custom_code
 from modelexport.checkpoint.folder import Folder
 from modelexport.checkpoint.model import Checkpoint, Library
 from modelexport.checkpoint.native import model_type_of
@@ -36,15 +37,20 @@ CHAT_TEMPLATES = "additional_chat_templates"
 _SENTENCE_TRANSFORMERS = ("modules.json", "config_sentence_transformers.json")
 
 
-def read(root: Path) -> Checkpoint:
+def read(root: Path, *, trust_remote_code: bool = False) -> Checkpoint:
     """Read what a model folder holds and check that it can be trusted; loads no weights.
+
+    Args:
+        root: the folder.
+        trust_remote_code: the operator allows the code of this model to be run (later, and without network: see
+            :mod:`modelexport.confinement`); as in transformers, it is then preferred to a class of the same name.
 
     Raises:
         SourceNotFoundError: there is no such folder.
         ConfigMissingError: no ``config.json``; the message says what the folder seems to be instead.
         ConfigInvalidError: ``config.json`` is not JSON, or does not say which architecture it describes.
         UnsupportedLibraryError: the folder belongs to diffusers, timm or another library.
-        CustomCodeError: the model is defined by code in the repo.
+        CustomCodeError: the model is defined by code in the repo, which is not allowed or leads out of the repo.
         CheckpointQuantizedError: the weights are quantised.
         CheckpointIncompleteError: weights are missing, or index and shards do not agree.
         CheckpointUnreadableError: a file breaks its format, or a name leads out of the folder.
@@ -53,7 +59,7 @@ def read(root: Path) -> Checkpoint:
         raise SourceNotFoundError(f"{root} is not a folder. Name a folder that holds a model, or a repo of the Hub.")
     folder = Folder(root)
     try:
-        return _read(folder)
+        return _read(folder, trust_remote_code)
     except OSError as error:
         name = Path(str(error.filename)).name if error.filename else root.name
         raise CheckpointUnreadableError(
@@ -61,9 +67,10 @@ def read(root: Path) -> Checkpoint:
         ) from error
 
 
-def _read(folder: Folder) -> Checkpoint:
+def _read(folder: Folder, trust_remote_code: bool) -> Checkpoint:
     config = _config(folder)
-    refuse_config(folder, config)
+    refuse_config(folder, config, trust_remote_code=trust_remote_code)
+    custom_code = read_custom_code(folder, config) if trust_remote_code else None
     model_type, notes = _model_type(config)
     weights = find_weights(folder)
     refuse_dtypes(frozenset(info.dtype for info in weights.tensors.values()))
@@ -84,7 +91,8 @@ def _read(folder: Folder) -> Checkpoint:
         tokenizer_files=_matching(folder, names, TOKENIZER_PATTERNS),
         processor_files=_matching(folder, names, PROCESSOR_PATTERNS),
         generation_config="generation_config.json" in names,
-        notes=notes,
+        notes=(*notes, custom_code.note) if custom_code else notes,
+        custom_code=custom_code,
     )
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
+from modelexport.checkpoint.custom_code import models_of
 from modelexport.checkpoint.folder import Folder
 from modelexport.checkpoint.native import is_native_model_class, is_native_model_type
 from modelexport.contract.errors import (
@@ -78,14 +79,17 @@ def without_config(folder: Folder) -> ModelExportError:
     )
 
 
-def refuse_config(folder: Folder, config: Mapping[str, Any]) -> None:
+def refuse_config(folder: Folder, config: Mapping[str, Any], *, trust_remote_code: bool = False) -> None:
     """Refuse a config whose checkpoint cannot be exported faithfully.
+
+    Args:
+        trust_remote_code: the operator allows code of this repo.
 
     Raises:
         UnsupportedLibraryError: the config belongs to diffusers, timm or another library.
         ConfigMissingError: the weights are an adapter's and the base model's are not there.
         CheckpointQuantizedError: the weights are quantised.
-        CustomCodeError: the model needs Python code from the repo.
+        CustomCodeError: the model needs Python code from the repo, which is not allowed.
     """
     names = folder.names()
     if "model_type" not in config:
@@ -103,7 +107,8 @@ def refuse_config(folder: Folder, config: Mapping[str, Any]) -> None:
         raise _adapter(folder)
     for where, quantization in _quantizations(config):
         raise _quantized(where, quantization)
-    _refuse_custom_code(config)
+    if not (trust_remote_code and models_of(config)):
+        _refuse_custom_code(config)
 
 
 def refuse_dtypes(dtypes: frozenset[str]) -> None:
@@ -144,9 +149,7 @@ def _quantized(where: str, quantization: Mapping[str, Any]) -> CheckpointQuantiz
 
 def _refuse_custom_code(config: Mapping[str, Any]) -> None:
     auto_map = config.get("auto_map")
-    if not isinstance(auto_map, dict) or not {"AutoConfig"} | {k for k in auto_map if k.startswith("AutoModel")} & set(
-        auto_map
-    ):
+    if not isinstance(auto_map, dict):
         return
     model_type, architectures = config.get("model_type"), config.get("architectures") or []
     foreign = [name for name in architectures if isinstance(name, str) and is_native_model_class(name) is False]
@@ -155,7 +158,8 @@ def _refuse_custom_code(config: Mapping[str, Any]) -> None:
         code = next((value for value in auto_map.values() if isinstance(value, str)), "its own modelling file")
         raise CustomCodeError(
             f"The model is defined by Python code in the repo ({code}) and not by transformers, which has no {name}. "
-            "Code from a repo is not run. Export a version of the model that transformers supports itself."
+            "Code from a repo is not run unless the operator allows that repo by name (--trust-remote-code). Export a "
+            "version of the model that transformers supports itself, or read the code and allow it."
         )
 
 

@@ -158,7 +158,7 @@ class UnsupportedLibraryError(ModelExportError):
 
 
 class CustomCodeError(ModelExportError):
-    """The model is defined by Python code in its repo, which is not run."""
+    """The model is defined by Python code in its repo, which is not run unless the operator allows it."""
 
     code = ErrorCode.CUSTOM_CODE
     exit_status = 14
