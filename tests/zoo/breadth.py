@@ -2,11 +2,13 @@
 
 Both exports are judged alike: by ``modelexport check --against`` for Optimum's, by the gate of the export for ours,
 which is the same code. A case passes when the graphs load in stock Optimum, offline, agree with PyTorch on all
-inputs, and generate the same tokens.
+inputs, and generate the same tokens. Of ours, every module call is compared, too (:mod:`modelexport.module_parity`).
+:func:`shortcomings` says what must not be; where it finds anything, the exit status is 1.
 
     python -m tests.zoo.breadth                     all cases that have no result yet, then the table
     python -m tests.zoo.breadth gpt2 t5             these model types only
     python -m tests.zoo.breadth --again gpt2        forget their results first
+    python -m tests.zoo.breadth --again-ours        forget ours, keep those of optimum-cli
 
 Every case runs in processes forked from this one, which has imported everything: a case costs seconds. Results lie in
 ``build/breadth``, one file a case, so that an interrupted run goes on where it was, and several may run at once.
@@ -35,10 +37,13 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import torch
 from optimum.exporters.onnx import main_export
 
+from modelexport import checkpoint
 from modelexport.check_folder import check_folder
 from modelexport.contract.errors import ModelExportError
 from modelexport.contract.manifest import Options
 from modelexport.export import Origin, export
+from modelexport.module_parity.check import check_modules
+from modelexport.module_parity.check import error as module_error
 from tests.zoo.animal import Animal
 from tests.zoo.build import build
 from tests.zoo.models import ANIMALS
@@ -47,6 +52,7 @@ from tests.zoo.report import markdown
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "build" / "breadth"
 TABLE = ROOT / "docs" / "breadth.md"
+TRACED, COMPARED = 0.99, 0.9  # least share of nodes, of module calls that own nodes
 _SECONDS = 240  # for one export; more means that it hangs
 
 
@@ -60,6 +66,11 @@ class Outcome:
         problem: why not, in one line.
         max_abs: largest difference from PyTorch, where it was measured.
         nodes, traced, inferred: of all graphs; 0 for Optimum's, which has no tags.
+        calls: module calls that own nodes and that PyTorch made, too, of all graphs.
+        compared: of those, calls whose values were compared.
+        least_compared: the smallest share of compared calls among the graphs.
+        module_abs: largest difference at the boundary of any module call.
+        module_problem: the first module that differs, as a sentence; empty where all agree.
         notes: what the manifest says about deviations.
         seconds: wall clock.
     """
@@ -71,18 +82,33 @@ class Outcome:
     nodes: int = 0
     traced: int = 0
     inferred: int = 0
+    calls: int = 0
+    compared: int = 0
+    least_compared: float = 0.0
+    module_abs: float | None = None
+    module_problem: str = ""
     notes: tuple[str, ...] = ()
     seconds: float = 0.0
 
 
 @dataclass(frozen=True)
 class Row:
-    """One case: a model type, a task, and both outcomes."""
+    """One case: a model type, a task, and both outcomes.
+
+    Attributes:
+        variant: as in :class:`tests.zoo.animal.Animal`.
+    """
 
     model_type: str
     task: str
     optimum: Outcome
     ours: Outcome
+    variant: str = ""
+
+    @property
+    def name(self) -> str:
+        """Model type and variant."""
+        return Animal(self.model_type, (), variant=self.variant).name
 
 
 def cases(only: list[str]) -> Iterator[tuple[Animal, str]]:
@@ -90,22 +116,24 @@ def cases(only: list[str]) -> Iterator[tuple[Animal, str]]:
     return ((animal, task) for animal in ANIMALS if not only or animal.model_type in only for task in animal.tasks)
 
 
-def run(animal: Animal, task: str) -> Row:
-    """Build, export twice, judge. Nothing that happens in there ends this process."""
-    scratch = FOLDER / "work" / f"{animal.model_type}--{task}"
+def run(animal: Animal, task: str, optimum: Outcome | None = None) -> Row:
+    """Build, export twice, judge. Nothing that happens in there ends this process.
+
+    Args:
+        optimum: the outcome of Optimum's export, where it is known.
+    """
+    scratch = FOLDER / "work" / f"{animal.stem}--{task}"
     shutil.rmtree(scratch, ignore_errors=True)
     model = scratch / "model"
     try:
         built = _forked(_build, animal, task, model)
         if built is not None:
             outcome = Outcome(passed=False, problem=f"the zoo cannot build it: {built.problem}")
-            return Row(animal.model_type, task, outcome, outcome)
-        return Row(
-            animal.model_type,
-            task,
-            _forked(_optimum, model, task, scratch / "optimum") or Outcome(passed=False, problem="no outcome"),
-            _forked(_ours, model, task, scratch / "ours") or Outcome(passed=False, problem="no outcome"),
-        )
+            return Row(animal.model_type, task, outcome, outcome, animal.variant)
+        nothing = Outcome(passed=False, problem="no outcome")
+        optimum = optimum or _forked(_optimum, model, task, scratch / "optimum") or nothing
+        ours = _forked(_ours, model, task, scratch / "ours") or nothing
+        return Row(animal.model_type, task, optimum, ours, animal.variant)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
@@ -129,10 +157,18 @@ def _ours(model: Path, task: str, out: Path) -> Outcome:
         manifest = export(model, out, Options(task=task), origin=Origin(), overwrite=False, emit=lambda _: None)
     except ModelExportError as error:
         return Outcome(passed=False, problem=f"{error.code.value}: {_line(error.message)}")
+    modules = check_modules(out, checkpoint.read(model), task, None)
+    problem = next((error.message for error in map(module_error, modules) if error is not None), "")
+    owners = [call for graph in modules for call in graph.calls if call.own_nodes and call.called]
     return Outcome(
         passed=True,
         exported=True,
         max_abs=_worst(manifest.parity),
+        calls=len(owners),
+        compared=sum(call.compared > 0 for call in owners),
+        least_compared=min(graph.share for graph in modules),
+        module_abs=max(call.max_abs for graph in modules for call in graph.calls),
+        module_problem=_line(problem) if problem else "",
         nodes=sum(graph.nodes for graph in manifest.graphs),
         traced=sum(graph.traced for graph in manifest.graphs),
         inferred=sum(graph.inferred for graph in manifest.graphs),
@@ -193,7 +229,9 @@ def _child(sender: Any, function: Callable[..., Outcome | None], args: tuple[Any
 def load(path: Path) -> Row:
     """A saved row."""
     raw = json.loads(path.read_text())
-    return Row(raw["model_type"], raw["task"], Outcome(**raw["optimum"]), Outcome(**raw["ours"]))
+    return Row(
+        raw["model_type"], raw["task"], Outcome(**raw["optimum"]), Outcome(**raw["ours"]), raw.get("variant", "")
+    )
 
 
 @contextlib.contextmanager
@@ -213,22 +251,23 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Every architecture, side by side with optimum-cli.")
     parser.add_argument("model_types", nargs="*", help="only these")
     parser.add_argument("--again", action="store_true", help="forget the results of these cases first")
+    parser.add_argument("--again-ours", action="store_true", help="forget ours, keep those of optimum-cli")
     chosen = parser.parse_args()
     torch.set_num_threads(1)
     results = FOLDER / "results"
     results.mkdir(parents=True, exist_ok=True)
     for animal, task in cases(chosen.model_types):
-        path = results / f"{animal.model_type}--{task}.json"
-        if chosen.again:
-            path.unlink(missing_ok=True)
-        if path.exists():
+        path = results / f"{animal.stem}--{task}.json"
+        if path.exists() and not (chosen.again or chosen.again_ours):
             continue
         with _claimed(path) as mine:
-            if mine and not path.exists():
-                row = run(animal, task)
-                path.write_text(json.dumps(asdict(row), indent=1))
-                print(_short(row), flush=True)
-    rows = [load(path) for path in (results / f"{a.model_type}--{t}.json" for a, t in cases([])) if path.exists()]
+            if not mine:
+                continue
+            known = load(path).optimum if chosen.again_ours and path.exists() else None
+            row = run(animal, task, known)
+            path.write_text(json.dumps(asdict(row), indent=1))
+            print(_short(row), flush=True)
+    rows = [load(path) for path in (results / f"{a.stem}--{t}.json" for a, t in cases([])) if path.exists()]
     whole = len(rows) == sum(1 for _ in cases([]))
     if whole:
         TABLE.write_text(markdown(rows), encoding="utf-8")
@@ -245,28 +284,34 @@ def main() -> int:
 
 
 def shortcomings(rows: list[Row]) -> Iterator[str]:
-    """What must not be: a case that Optimum passes and we do not, a node without tag, too many inferred ones."""
+    """What must not be, one sentence each.
+
+    A case that Optimum passes and we do not, and of ours: a node without tag, less than :data:`TRACED` of the nodes
+    traced, a module that differs from PyTorch, less than :data:`COMPARED` of the module calls of a graph compared.
+    """
     for row in rows:
-        name = f"{row.model_type} for {row.task}"
-        if row.optimum.passed and not row.ours.passed:
-            yield f"{name}: optimum-cli passes, modelexport does not: {row.ours.problem}"
-        if row.ours.passed and row.ours.traced + row.ours.inferred != row.ours.nodes:
-            yield f"{name}: {row.ours.nodes - row.ours.traced - row.ours.inferred} nodes have no tag"
-        if row.ours.passed and row.ours.traced < 0.99 * row.ours.nodes:
-            yield f"{name}: only {100 * row.ours.traced / row.ours.nodes:.1f} % of the nodes are traced"
+        name, ours = f"{row.name} for {row.task}", row.ours
+        if row.optimum.passed and not ours.passed:
+            yield f"{name}: optimum-cli passes, modelexport does not: {ours.problem}"
+        if not ours.passed:
+            continue
+        if ours.traced + ours.inferred != ours.nodes:
+            yield f"{name}: {ours.nodes - ours.traced - ours.inferred} nodes have no tag"
+        if ours.traced < TRACED * ours.nodes:
+            yield f"{name}: only {100 * ours.traced / ours.nodes:.1f} % of the nodes are traced"
+        if ours.module_problem or ours.module_abs is None:
+            yield f"{name}: {ours.module_problem or 'no module was compared'}"
+        if ours.least_compared < COMPARED:
+            yield f"{name}: in one graph only {100 * ours.least_compared:.1f} % of the module calls were compared"
 
 
 def _short(row: Row) -> str:
     sides = (f"{'pass' if side.passed else 'FAIL'} {side.seconds:4.1f} s" for side in (row.optimum, row.ours))
-    share = f"{100 * row.ours.traced / row.ours.nodes:5.1f} % traced" if row.ours.nodes else ""
-    reason = (
-        f"  {row.ours.problem}"
-        if row.ours.problem
-        else f"  (optimum: {row.optimum.problem})"
-        if row.optimum.problem
-        else ""
-    )
-    return f"{row.model_type:30} {row.task:40} optimum {' | ours '.join(sides)} {share}{reason}"
+    ours = row.ours
+    share = f"{100 * ours.traced / ours.nodes:5.1f} % traced {100 * ours.least_compared:5.1f} %" if ours.nodes else ""
+    problem = ours.problem or ours.module_problem
+    reason = f"  {problem}" if problem else f"  (optimum: {row.optimum.problem})" if row.optimum.problem else ""
+    return f"{row.name:30} {row.task:40} optimum {' | ours '.join(sides)} {share}{reason}"
 
 
 if __name__ == "__main__":
