@@ -69,7 +69,7 @@ class Outcome:
         calls: module calls that own nodes and that PyTorch made, too, of all graphs.
         compared: of those, calls whose values were compared.
         least_compared: the smallest share of compared calls among the graphs.
-        module_abs: largest difference at the boundary of any module call.
+        module_rel: largest difference at the boundary of any module call, as it is judged (relative to large values).
         module_problem: the first module that differs, as a sentence; empty where all agree.
         notes: what the manifest says about deviations.
         seconds: wall clock.
@@ -85,7 +85,7 @@ class Outcome:
     calls: int = 0
     compared: int = 0
     least_compared: float = 0.0
-    module_abs: float | None = None
+    module_rel: float | None = None
     module_problem: str = ""
     notes: tuple[str, ...] = ()
     seconds: float = 0.0
@@ -167,7 +167,7 @@ def _ours(model: Path, task: str, out: Path) -> Outcome:
         calls=len(owners),
         compared=sum(call.compared > 0 for call in owners),
         least_compared=min(graph.share for graph in modules),
-        module_abs=max(call.max_abs for graph in modules for call in graph.calls),
+        module_rel=max(call.max_rel for graph in modules for call in graph.calls),
         module_problem=_line(problem) if problem else "",
         nodes=sum(graph.nodes for graph in manifest.graphs),
         traced=sum(graph.traced for graph in manifest.graphs),
@@ -299,7 +299,7 @@ def shortcomings(rows: list[Row]) -> Iterator[str]:
             yield f"{name}: {ours.nodes - ours.traced - ours.inferred} nodes have no tag"
         if ours.traced < TRACED * ours.nodes:
             yield f"{name}: only {100 * ours.traced / ours.nodes:.1f} % of the nodes are traced"
-        if ours.module_problem or ours.module_abs is None:
+        if ours.module_problem or ours.module_rel is None:
             yield f"{name}: {ours.module_problem or 'no module was compared'}"
         if ours.least_compared < COMPARED:
             yield f"{name}: in one graph only {100 * ours.least_compared:.1f} % of the module calls were compared"

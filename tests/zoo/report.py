@@ -17,7 +17,8 @@ several lengths and batch sizes, and models that generate text produce the same 
 and without, for one prompt and for a padded batch. Both exports are judged by the same code.
 
 For modelexport, every module call is compared with PyTorch, too (`modelexport check --modules`): the share of calls
-that own nodes whose values could be compared, and the largest difference at the boundary of any module. `make breadth`
+that own nodes whose values could be compared, and the largest difference at the boundary of any module, relative to the
+largest value there where that is above 1. `make breadth`
 fails where optimum-cli passes and modelexport does not, where a node has no tag, where less than 99 % of the nodes are
 traced, where a module differs, and where less than 90 % of the module calls of a graph are compared.
 """
@@ -75,7 +76,7 @@ def _share(outcome: "Outcome") -> str:
 def _module(outcome: "Outcome") -> str:
     if outcome.module_problem:
         return "**differs**"
-    return "" if outcome.module_abs is None else f"{outcome.module_abs:.1e}"
+    return "" if outcome.module_rel is None else f"{outcome.module_rel:.1e}"
 
 
 def _percent(part: int, whole: int) -> str:

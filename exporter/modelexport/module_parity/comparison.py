@@ -53,6 +53,7 @@ class CallResult:
         called: whether PyTorch made this call on these inputs, too; a mixture of experts may not.
         compared: pairs of tensors that were compared where values leave.
         max_abs: largest absolute difference among them.
+        max_rel: the largest relative to what rule 7 compares it with; at most the tolerance where all agree.
         problem: what is wrong, as the end of a sentence that starts with the module; None where nothing is.
     """
 
@@ -63,6 +64,7 @@ class CallResult:
     called: bool
     compared: int
     max_abs: float
+    max_rel: float
     problem: str | None
 
     @property
@@ -81,6 +83,7 @@ class CallResult:
             "called": self.called,
             "compared": self.compared,
             "max_abs": self.max_abs if math.isfinite(self.max_abs) else None,
+            "max_rel": self.max_rel if math.isfinite(self.max_rel) else None,
             "problem": self.problem,
         }
 
@@ -206,7 +209,7 @@ def _judge(
 ) -> CallResult:
     if recorded is None:
         problem = None if known else "is no module of the PyTorch model"
-        return CallResult(call.frame, "", len(call.nodes), len(call.own), False, 0, 0.0, problem)
+        return CallResult(call.frame, "", len(call.nodes), len(call.own), False, 0, 0.0, 0.0, problem)
     problem = _foreign_input(call, recorded, values, calls, atol)
     pairs = _pair(_in_order(call, values, recorded), recorded.returned, atol)
     worst, worst_relative = 0.0, 0.0
@@ -215,7 +218,8 @@ def _judge(
         worst, worst_relative = max(worst, absolute), max(worst_relative, relative)
     if worst_relative > atol:
         problem = f"returned something else in PyTorch: they differ by {worst:.3g}"
-    return CallResult(call.frame, recorded.type, len(call.nodes), len(call.own), True, len(pairs), worst, problem)
+    nodes, own = len(call.nodes), len(call.own)
+    return CallResult(call.frame, recorded.type, nodes, own, True, len(pairs), worst, worst_relative, problem)
 
 
 def _foreign_input(
