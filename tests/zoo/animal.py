@@ -28,6 +28,7 @@ class Animal:
         audio: class and keyword arguments of the feature extractor.
         gain: what small initial weights are multiplied with; detectors rank their candidates, and without it all tie.
         processor: class that joins image processor and tokenizer, where the repo needs to name it.
+        sentences: whether it is a repo of sentence-transformers: modules that pool what the model returns.
         variant: what is special about this one, where there are several of the model type; at most a few words.
     """
 
@@ -39,6 +40,7 @@ class Animal:
     audio: tuple[str, Sizes] | None = None
     processor: str | None = None
     gain: float = 4.0
+    sentences: bool = False
     variant: str = ""
 
     @property

@@ -35,8 +35,10 @@ def markdown(rows: "list[Row]") -> str:
             f"{count['ours']}. {_calls(rows)}"
         ),
         "",
-        "| model type | task | optimum-cli | modelexport | largest difference, theirs | ours | nodes | traced | "
-        "calls compared | worst module |",
+        (
+            "| model type | task | optimum-cli | modelexport | largest difference, theirs | ours | nodes | traced | "
+            "calls compared | worst module |"
+        ),
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:

@@ -1,5 +1,6 @@
 """Models that hear."""
 
+from dataclasses import replace
 from typing import Any
 
 from tests.zoo.animal import VOCABULARY, Animal, Sizes, Task
@@ -36,6 +37,21 @@ def _sound(model_type: str, tasks: tuple[Task, ...] = HEAR, **config: Any) -> An
 
 _SEW: Sizes = {"squeeze_factor": 2, "conv_dim": [12, 16, 20], "position_buckets": 8, "max_position_embeddings": 64}
 _SPEECH: Sizes = {k: v for k, v in BART.items() if k not in ("max_position_embeddings", "forced_eos_token_id")}
+
+_WHISPER = Animal(
+    "whisper",
+    (*SPEECH, "automatic-speech-recognition", "audio-classification"),
+    {
+        **_SPEECH,
+        "num_mel_bins": 16,
+        "max_source_positions": 1500,
+        "max_target_positions": 64,
+        "begin_suppress_tokens": None,
+        "suppress_tokens": None,
+        "num_labels": 4,
+    },
+    audio=("WhisperFeatureExtractor", {"feature_size": 16}),
+)
 
 SOUNDS = (
     Animal(
@@ -82,18 +98,6 @@ SOUNDS = (
     _sound("wav2vec2", (*HEAR, "audio-frame-classification", "audio-xvector")),
     _sound("wav2vec2-conformer", conv_depthwise_kernel_size=5),
     _sound("wavlm", (*HEAR, "audio-frame-classification"), num_buckets=16, max_bucket_distance=32),
-    Animal(
-        "whisper",
-        (*SPEECH, "automatic-speech-recognition", "audio-classification"),
-        {
-            **_SPEECH,
-            "num_mel_bins": 16,
-            "max_source_positions": 1500,
-            "max_target_positions": 64,
-            "begin_suppress_tokens": None,
-            "suppress_tokens": None,
-            "num_labels": 4,
-        },
-        audio=("WhisperFeatureExtractor", {"feature_size": 16}),
-    ),
+    _WHISPER,
+    replace(_WHISPER, tasks=SPEECH, config={**_WHISPER.config, "max_source_positions": 100}, variant="short sounds"),
 )

@@ -19,9 +19,9 @@ This is how a user finds *where* a conversion goes wrong, and how we know that t
 7. Two floating tensors agree when no element differs by more than ``atol`` times the largest finite magnitude below
    1e30 in the reference, or 1 if that is less; beyond 1e30 (masks) elements may differ by that share of themselves.
    Integers and booleans must be equal.
-8. The order in which a ``TopK`` with ``sorted=0`` names what it chose means nothing, in ONNX as in ``torch.topk``: where
-   its indices leave a call and are, row by row, those that PyTorch returned in another order, they and the tensors of
-   their shape that leave with them (the weights of the experts, say) are put into PyTorch's order, all alike.
+8. The order in which a ``TopK`` with ``sorted=0`` names what it chose means nothing, in ONNX as in ``torch.topk``.
+   Where its indices leave a call and are, row by row, those that PyTorch returned in another order, they are put into
+   PyTorch's order, and so are the tensors of their shape that leave with them (the weights of the experts, say).
 """
 
 import math
@@ -322,7 +322,9 @@ def _order(got: np.ndarray, want: np.ndarray) -> np.ndarray | None:
     """
     by_entry, wanted_by_entry = np.argsort(got, axis=-1), np.argsort(want, axis=-1)
     entries = np.take_along_axis(got, by_entry, -1)
-    if np.any(entries != np.take_along_axis(want, wanted_by_entry, -1)) or np.any(entries[..., 1:] == entries[..., :-1]):
+    if np.any(entries != np.take_along_axis(want, wanted_by_entry, -1)) or np.any(
+        entries[..., 1:] == entries[..., :-1]
+    ):
         return None
     return np.take_along_axis(by_entry, np.argsort(wanted_by_entry, axis=-1), -1)
 

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 from optimum.exporters.onnx.model_patcher import original_scaled_dot_product_attention
-from transformers.modeling_attn_mask_utils import AttentionMaskConverter
+from transformers import modeling_attn_mask_utils
 from transformers.cache_utils import Cache, EncoderDecoderCache
 
 from modelexport.htp.hierarchy import Hierarchy
@@ -119,17 +119,17 @@ def _eager_attention() -> Iterator[None]:
 
 @contextmanager
 def _every_mask() -> Iterator[None]:
-    """Make the causal masks that a trace makes.
+    """Make the attention masks that a trace makes.
 
     Outside a trace transformers 4.57 (``modeling_attn_mask_utils.py``, which BERT as a decoder uses) leaves a mask out
-    where ``is_causal`` says the same; the graph has it, and would seem to get it from nowhere.
+    that masks nothing or that ``is_causal`` stands for; the graph has it, and would seem to get it from nowhere.
     """
-    ignore = AttentionMaskConverter._ignore_causal_mask_sdpa
-    AttentionMaskConverter._ignore_causal_mask_sdpa = staticmethod(lambda *_, **__: False)
+    compiling = modeling_attn_mask_utils.is_torchdynamo_compiling
+    modeling_attn_mask_utils.is_torchdynamo_compiling = lambda: True
     try:
         yield
     finally:
-        AttentionMaskConverter._ignore_causal_mask_sdpa = staticmethod(ignore)
+        modeling_attn_mask_utils.is_torchdynamo_compiling = compiling
 
 
 class _Recorder:
