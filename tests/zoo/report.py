@@ -2,10 +2,9 @@
 
 import math
 from collections import Counter
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
-if TYPE_CHECKING:
-    from tests.zoo.breadth import Outcome, Row
+from tests.zoo.outcome import Outcome, Row
 
 _HEAD = """# Breadth
 
@@ -24,7 +23,7 @@ traced, where a module differs, and where less than 90 % of the module calls of 
 """
 
 
-def markdown(rows: "list[Row]") -> str:
+def markdown(rows: Sequence[Row]) -> str:
     """The whole page."""
     types = {row.model_type for row in rows}
     count = Counter(side for row in rows for side in _sides(row))
@@ -62,7 +61,7 @@ def markdown(rows: "list[Row]") -> str:
     return "\n".join(lines) + "\n"
 
 
-def _calls(rows: "list[Row]") -> str:
+def _calls(rows: Sequence[Row]) -> str:
     calls, compared = (sum(getattr(row.ours, name) for row in rows) for name in ("calls", "compared"))
     nodes, traced = (sum(getattr(row.ours, name) for row in rows) for name in ("nodes", "traced"))
     return (
@@ -71,11 +70,11 @@ def _calls(rows: "list[Row]") -> str:
     )
 
 
-def _share(outcome: "Outcome") -> str:
+def _share(outcome: Outcome) -> str:
     return _percent(outcome.compared, outcome.calls) if outcome.calls else ""
 
 
-def _module(outcome: "Outcome") -> str:
+def _module(outcome: Outcome) -> str:
     if outcome.module_problem:
         return "**differs**"
     return "" if outcome.module_rel is None else f"{outcome.module_rel:.1e}"
@@ -86,15 +85,15 @@ def _percent(part: int, whole: int) -> str:
     return f"{math.floor(1000 * part / whole) / 10 if whole else 0:.1f} %"
 
 
-def _sides(row: "Row") -> list[str]:
+def _sides(row: Row) -> list[str]:
     return [name for name, side in (("optimum", row.optimum), ("ours", row.ours)) if side.passed]
 
 
-def _verdict(outcome: "Outcome") -> str:
+def _verdict(outcome: Outcome) -> str:
     if outcome.passed:
         return "pass"
     return "exports, fails" if outcome.exported else "**fails**"
 
 
-def _number(outcome: "Outcome") -> str:
+def _number(outcome: Outcome) -> str:
     return "" if outcome.max_abs is None else f"{outcome.max_abs:.1e}"
