@@ -288,6 +288,17 @@ def test_a_config_that_optimum_cannot_trace_is_exported(tmp_path: Path, animal: 
     assert run(build(animal, task, tmp_path / "model"), tmp_path / "out", task).task == task
 
 
+@pytest.mark.parametrize("head", ["feature-extraction", "fill-mask"])
+def test_a_repo_of_sentence_transformers_gives_what_its_modules_pool(tmp_path: Path, head: str) -> None:
+    """Some of them were saved with the head of their pretraining. No level of the module paths is lost."""
+    model = build(find("bert", "sentence-transformers"), head, tmp_path / "model")
+    manifest = run(model, tmp_path / "out", None)
+    assert (manifest.task, manifest.optimum.model_class) == ("feature-extraction", "ORTModelForFeatureExtraction")
+    (graph,) = manifest.graphs
+    assert [output.name for output in graph.outputs] == ["last_hidden_state"]
+    assert "encoder.layer.0.attention.self.query" in {module.path for module in graph.modules}
+
+
 def test_big_birds_sparse_attention_is_told_to_be_exported_as_full(tmp_path: Path) -> None:
     animal = other("big_bird", attention_type="block_sparse", block_size=4, num_random_blocks=1)
     manifest = run(build(animal, "fill-mask", tmp_path / "model"), tmp_path / "out", None)
