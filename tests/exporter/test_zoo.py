@@ -288,6 +288,27 @@ def test_a_config_that_optimum_cannot_trace_is_exported(tmp_path: Path, animal: 
     assert run(build(animal, task, tmp_path / "model"), tmp_path / "out", task).task == task
 
 
+def test_siglip_reads_the_mask_of_its_tokenizer(tmp_path: Path) -> None:
+    """Optimum's graph has no mask: what PyTorch takes for padding it takes for words."""
+    task = "zero-shot-image-classification"
+    model = build(find("siglip"), task, tmp_path / "model")
+    manifest = run(model, tmp_path / "out", task)
+    assert [tensor.name for tensor in manifest.graphs[0].inputs] == ["input_ids", "pixel_values", "attention_mask"]
+    assert manifest.optimum.model_class == "ORTModelForZeroShotImageClassification"
+    main_export(str(model), output=tmp_path / "optimum", task=task, local_files_only=True, do_validation=False)
+    with pytest.raises(ParityFailedError, match="output 'text_embeds'"):
+        check_folder(tmp_path / "optimum", task=task, against=str(model), atol=None)
+
+
+def test_siglip_whose_tokenizer_makes_no_mask_is_exported_without(tmp_path: Path) -> None:
+    task = "zero-shot-image-classification"
+    model = build(find("siglip"), task, tmp_path / "model")
+    settings = json.loads((model / "tokenizer_config.json").read_text())
+    (model / "tokenizer_config.json").write_text(json.dumps({**settings, "model_input_names": ["input_ids"]}))
+    manifest = run(model, tmp_path / "out", task)
+    assert [tensor.name for tensor in manifest.graphs[0].inputs] == ["input_ids", "pixel_values"]
+
+
 @pytest.mark.parametrize("head", ["feature-extraction", "fill-mask"])
 def test_a_repo_of_sentence_transformers_gives_what_its_modules_pool(tmp_path: Path, head: str) -> None:
     """Some of them were saved with the head of their pretraining. No level of the module paths is lost."""

@@ -15,6 +15,7 @@ from modelexport.patches import (
     metaclip_2,
     perceiver,
     sam,
+    siglip,
     vit_mae,
 )
 
@@ -31,5 +32,6 @@ ADAPTERS: Mapping[str, Adapter] = {
     "metaclip_2": metaclip_2.adapt,
     "perceiver": perceiver.adapt,
     "sam": sam.adapt,
+    "siglip": siglip.adapt,
     "vit_mae": vit_mae.adapt,
 }
