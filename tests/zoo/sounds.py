@@ -63,6 +63,24 @@ SOUNDS = (
     _sound("data2vec-audio", (*HEAR, "audio-frame-classification"), conv_pos_kernel_size=5, num_conv_pos_embeddings=2),
     _sound("hubert"),
     Animal(
+        "mctct",
+        ("feature-extraction", "automatic-speech-recognition"),
+        {
+            "vocab_size": 40,
+            "hidden_size": 32,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "attention_head_dim": 8,
+            "intermediate_size": 37,
+            "max_position_embeddings": 140,
+            "input_feat_per_channel": 16,
+            "conv_glu_dim": 1,
+            "num_conv_layers": 1,
+            "conv_kernel": [7],
+            "conv_stride": [24],
+        },
+    ),
+    Animal(
         "moonshine",
         SPEECH,
         {
