@@ -17,7 +17,6 @@ FOLDER = "onnx"
 LONGEST = 60_000  # characters; the Hub takes 65,536 in a comment
 _TREE_LINES = 120
 _TOKENS = "tokens"  # what the manifest calls the output of generated text; its tolerance is none
-_GENERATES = ("CausalLM", "Seq2SeqLM", "SpeechSeq2Seq", "Vision2Seq")
 
 
 @dataclass(frozen=True)
@@ -164,9 +163,10 @@ def _snippet(subject: Subject) -> str:
     else:
         lines += [""]
         inputs = ""
-    lines += [f"model = {cls}.from_pretrained({where})"]
+    options = ", use_cache=False" if manifest.without_cache else ""
+    lines += [f"model = {cls}.from_pretrained({where}{options})"]
     if inputs:
-        call = "model.generate(**inputs, max_new_tokens=20)" if cls.endswith(_GENERATES) else "model(**inputs)"
+        call = "model.generate(**inputs, max_new_tokens=20)" if manifest.optimum.generates else "model(**inputs)"
         lines += [f"inputs = {inputs}", f"print({call})"]
     code = "\n".join(lines)
     return (

@@ -81,8 +81,8 @@ class AutoModelForONNX:
             local_files_only: take a repo from the cache, without network.
             cache_dir: of the Hub client.
             token: of the Hub client.
-            **kwargs: for ``ORTModelForX.from_pretrained`` (``provider``, ``session_options``, ``use_cache``,
-                ``file_name``, ...).
+            **kwargs: for ``ORTModelForX.from_pretrained`` (``provider``, ``session_options``, ``file_name``,
+                ``use_cache``, ...). Without ``use_cache`` a KV cache is used where the graphs have one.
 
         Returns:
             An ``ORTModelForX``.
@@ -105,8 +105,10 @@ class AutoModelForONNX:
         model_class = _model_class(
             config, folders.manifest(folder), task, {path.name for path in folder.glob("*.onnx")}
         )
+        if "use_cache" not in kwargs and _has_no_cache(model_class, folder):
+            kwargs["use_cache"] = False
         try:
-            return model_class.from_pretrained(  # type: ignore[attr-defined]
+            model = model_class.from_pretrained(  # type: ignore[attr-defined]
                 config_folder,
                 subfolder=folder.relative_to(config_folder).as_posix(),
                 config=config,
@@ -119,6 +121,9 @@ class AutoModelForONNX:
             raise OptimumLoadFailedError(
                 f"{model_class.__name__} cannot load {model_id}: {type(error).__name__}: {first_line}"
             ) from error
+        if "use_cache" not in kwargs and not getattr(model, "can_use_cache", True):
+            model.config.use_cache = model.generation_config.use_cache = False  # all that use_cache=False does
+        return model
 
 
 def _local(folder: Path, subfolder: str) -> Path:
@@ -204,6 +209,13 @@ def _model_class(config: PretrainedConfig, manifest: Manifest | None, task: str 
     if task is None and model_class.__name__ in _ENCODER_DECODER and set(present) == {"model.onnx"}:
         return optimum.onnxruntime.ORTModelForFeatureExtraction
     return model_class
+
+
+def _has_no_cache(model_class: type, folder: Path) -> bool:
+    """Whether the graphs of an encoder-decoder have no cache; Optimum then looks for a file that is not there."""
+    if model_class.__name__ not in _ENCODER_DECODER:
+        return False
+    return not any((folder / f"decoder_{name}.onnx").is_file() for name in ("model_merged", "with_past_model"))
 
 
 def _config(folder: Path) -> PretrainedConfig:

@@ -23,4 +23,5 @@ def summary(manifest: Manifest, out: object) -> None:
         f"{manifest.architecture} for {manifest.task}: {nodes} nodes, {inferred} of them with an inferred module"
     )
     console.print(f"largest difference from PyTorch over {len(manifest.parity)} comparisons: {worst:.2e}")
-    console.print(f"load it: {manifest.optimum.model_class}.from_pretrained({str(out)!r})")
+    options = ", use_cache=False" if manifest.without_cache else ""
+    console.print(f"load it: {manifest.optimum.model_class}.from_pretrained({str(out)!r}{options})")

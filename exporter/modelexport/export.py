@@ -90,7 +90,7 @@ def _export(read: Checkpoint, folder: Path, scratch: Path, options: Options, ori
     chosen = task.resolve(
         read.model_type,
         read.architectures,
-        requested=options.task,
+        requested=options.task or _pooled(read),
         pipeline_tag="feature-extraction"
         if read.library == "sentence_transformers"
         else model_card.pipeline_tag(read.root),
@@ -114,6 +114,11 @@ def _export(read: Checkpoint, folder: Path, scratch: Path, options: Options, ori
     checked = isolation.run(check, folder, converted.references, model_class, allowed, emit=emit)
     notes = (*prepared.notes, *converted.notes, *bundled.notes, *checked.notes)
     return _manifest(read, digests, folder, options, origin, chosen, converted, checked, notes)
+
+
+def _pooled(read: Checkpoint) -> str | None:
+    """The task of a repo of sentence-transformers: its modules pool what the model returns, whatever its head."""
+    return "feature-extraction" if (read.root / "modules.json").is_file() else None
 
 
 def _verify(source: Path, out: Path, _: Emit) -> None:

@@ -189,6 +189,16 @@ def test_what_a_repo_says_cannot_become_markup_in_the_body() -> None:
     assert "\n" not in body.title(_subject(task=HOSTILE))
 
 
+@pytest.mark.parametrize(("name", "said"), [("input_ids", True), ("past_key_values.0.key", False)])
+def test_graphs_without_cache_are_loaded_without(name: str, said: bool) -> None:
+    graph = _subject().manifest.graphs[0]
+    inputs = (graph.inputs[0].model_copy(update={"name": name}),)
+    check = _subject().manifest.optimum.model_copy(update={"model_class": "ORTModelForCausalLM"})
+    text = body.body(_subject(graphs=(graph.model_copy(update={"inputs": inputs}),), optimum=check))
+    assert (", use_cache=False)" in text) is said
+    assert "use_cache" not in body.body(_subject())
+
+
 def test_a_body_is_never_too_long_for_the_hub() -> None:
     modules = tuple(ModuleNode(path=f"encoder.block_{n}.x{n}", type="Block" * 20, nodes=n) for n in range(3000))
     graph = _subject().manifest.graphs[0].model_copy(update={"modules": modules})

@@ -78,6 +78,25 @@ MODELS: dict[str, tuple[str, str, dict[str, Any]]] = {
         {"vocab_size": 99, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 130},
     ),
     "llama": ("AutoModelForCausalLM", "text-generation-with-past", {**_TEXT, "num_key_value_heads": 2}),
+    "deepseek_v3": (  # a mixture of experts, which a router chooses in no particular order
+        "AutoModelForCausalLM",
+        "text-generation-with-past",
+        {
+            **_TEXT,
+            "num_key_value_heads": 4,
+            "moe_intermediate_size": 24,
+            "q_lora_rank": 12,
+            "kv_lora_rank": 16,
+            "qk_nope_head_dim": 8,
+            "qk_rope_head_dim": 8,
+            "v_head_dim": 12,
+            "n_routed_experts": 12,
+            "num_experts_per_tok": 3,
+            "n_group": 2,
+            "topk_group": 2,
+            "first_k_dense_replace": 1,
+        },
+    ),
     "bart": ("AutoModelForSeq2SeqLM", "text2text-generation-with-past", _PAIR),  # two attentions of one class
     "t5": (  # embeddings that encoder and decoder share, in graphs of their own
         "AutoModelForSeq2SeqLM",

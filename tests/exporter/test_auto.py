@@ -11,6 +11,7 @@ from pathlib import Path
 import onnx
 import onnxruntime
 import pytest
+import torch
 from huggingface_hub import constants, file_download
 from optimum.onnxruntime import (
     ORTModelForCustomTasks,
@@ -30,9 +31,12 @@ from modelexport.contract.errors import (
     SourceNotFoundError,
     UnsupportedArchitectureError,
 )
-from modelexport.contract.manifest import MANIFEST_NAME
+from modelexport.contract.manifest import MANIFEST_NAME, Options
+from modelexport.export import Origin, export
 from tests.exporter.htp_models import exported
 from tests.hub.client import REPOSITORY, LocalHub
+from tests.zoo.build import build
+from tests.zoo.models import find
 
 
 @pytest.fixture
@@ -106,6 +110,23 @@ def test_features_of_an_encoder_decoder_are_features(tmp_path: Path) -> None:
     shutil.copy(exported("bart").files["encoder_model"], tmp_path / "model.onnx")
     save_config("bart", tmp_path)
     assert type(AutoModelForONNX.from_pretrained(tmp_path)) is ORTModelForFeatureExtraction
+
+
+@pytest.mark.parametrize(
+    ("model_type", "task"), [("gpt2", "text-generation"), ("bart", "text2text-generation")], ids=["one", "a pair"]
+)
+@pytest.mark.parametrize("manifest", [True, False], ids=["with manifest", "without"])
+def test_graphs_without_cache_generate(tmp_path: Path, model_type: str, task: str, manifest: bool) -> None:
+    """``generate`` of Optimum's own ``from_pretrained(folder)`` fails on them."""
+    model = build(find(model_type), task, tmp_path / "model")
+    export(model, out := tmp_path / "out", Options(task=task), origin=Origin(), overwrite=False, emit=lambda _: None)
+    if not manifest:
+        (out / MANIFEST_NAME).unlink()
+    loaded = AutoModelForONNX.from_pretrained(out)
+    ids = torch.tensor([[1, 9, 7]])
+    assert loaded.generate(input_ids=ids, max_new_tokens=3, min_new_tokens=3).shape[1] >= 4
+    with pytest.raises((ValueError, OptimumLoadFailedError), match=r"use_cache=True|with_past"):
+        AutoModelForONNX.from_pretrained(out, use_cache=True, task=task).generate(input_ids=ids, max_new_tokens=3)
 
 
 def test_nothing_is_exported_on_the_way(bert: Path) -> None:

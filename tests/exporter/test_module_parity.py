@@ -18,7 +18,7 @@ from modelexport.contract.manifest import MANIFEST_NAME
 from modelexport.htp.branches import Branch
 from modelexport.htp.calls import CallTree
 from modelexport.htp.tags import CALL, Tag, all_nodes
-from modelexport.module_parity import ModuleParity, difference
+from modelexport.module_parity import ModuleParity, comparison, difference
 from modelexport.module_parity.reference import record
 from tests.exporter.htp_models import MODELS, exported, module_parities
 
@@ -195,6 +195,83 @@ def test_a_difference_counts_relative_to_large_values_and_masks() -> None:
     assert difference(infinite, infinite) == (0.0, 0.0)
     assert difference(np.array([0.0, 0.0]), infinite)[1] == np.inf
     assert difference(np.array([1, 2]), np.array([1, 3])) == (1.0, np.inf)
+
+
+# --- a router --------------------------------------------------------------------------------------------------------
+
+GATE = "model.layers.1.mlp.gate"
+
+
+def leaving(model: ir.Model, module: str) -> list[ir.Value]:
+    """The indices that a router returns, and their weights."""
+    return next(call.leaving for call in CallTree(model.graph).finished() if call.frame.path == module)
+
+
+def choice(model: ir.Model) -> ir.Node:
+    """The ``TopK`` whose indices leave the router."""
+    (node,) = (n for value in leaving(model, GATE) if (n := value.producer()) and n.op_type == "TopK")
+    return node
+
+
+def choose_the_worst(model: ir.Model) -> None:
+    choice(model).attributes["largest"] = ir.AttrInt64("largest", 0)
+
+
+def put_the_weights_into_another_order(model: ir.Model) -> None:
+    (weights,) = (value for value in leaving(model, GATE) if value.producer() is not choice(model))
+    add_behind(model, weights, "Gather", ir.tensor(np.array([2, 0, 1])), axis=-1)
+
+
+def name_another_expert(model: ir.Model) -> None:
+    indices = choice(model).outputs[1]
+    add_behind(model, indices, "Mod", ir.tensor(np.array(11)))
+
+
+def add_behind(model: ir.Model, value: ir.Value, op: str, constant: ir.TensorProtocol, **attributes: int) -> None:
+    """Let everybody outside the router who reads ``value`` read ``op`` of it; the new node belongs to the router."""
+    readers = [
+        (node, index)
+        for node, index in value.uses()
+        if (tag := Tag.read(node)) is not None and not tag.module.startswith(GATE)
+    ]
+    assert readers
+    second = ir.Value(name=f"{value.name}_second", const_value=constant)
+    model.graph.register_initializer(second)
+    node = ir.node(op, [value, second], attributes=dict(attributes), name=f"{value.name}_wrong")
+    node.outputs[0].name = f"{value.name}_wrong"
+    retag(node, tag_of(model, GATE))
+    model.graph.insert_after(value.producer(), node)
+    for reader, index in readers:
+        reader.replace_input_with(index, node.outputs[0])
+
+
+def test_a_router_names_its_choice_in_another_order_than_pytorch(tmp_path: Path) -> None:
+    """Without the rule that allows it, a right router would be found wrong."""
+    assert judged(lambda _: None, tmp_path, "deepseek_v3").first_problem is None
+
+    def sort(model: ir.Model) -> None:
+        choice(model).attributes["sorted"] = ir.AttrInt64("sorted", 1)
+
+    (folder := tmp_path / "sorted").mkdir()
+    problem = judged(sort, folder, "deepseek_v3").first_problem
+    assert problem is not None
+    assert problem.frame.path == GATE
+
+
+@pytest.mark.parametrize("change", [choose_the_worst, put_the_weights_into_another_order, name_another_expert])
+def test_a_wrong_router_is_caught(change: Change, tmp_path: Path) -> None:
+    problem = judged(change, tmp_path, "deepseek_v3").first_problem
+    assert problem is not None
+    assert problem.frame.path == GATE
+
+
+def test_an_order_is_found_only_where_it_is_the_only_difference() -> None:
+    got, want = np.array([[3, 1, 2], [0, 5, 4]]), np.array([[1, 2, 3], [4, 0, 5]])
+    order = comparison._order(got, want)
+    assert order is not None
+    assert np.array_equal(np.take_along_axis(got, order, -1), want)
+    assert comparison._order(got, np.array([[1, 2, 3], [4, 0, 6]])) is None  # another entry
+    assert comparison._order(np.array([[1, 1]]), np.array([[1, 1]])) is None  # one entry twice
 
 
 # --- the command -----------------------------------------------------------------------------------------------------

@@ -28,6 +28,8 @@ class Animal:
         audio: class and keyword arguments of the feature extractor.
         gain: what small initial weights are multiplied with; detectors rank their candidates, and without it all tie.
         processor: class that joins image processor and tokenizer, where the repo needs to name it.
+        sentences: whether it is a repo of sentence-transformers: modules that pool what the model returns.
+        variant: what is special about this one, where there are several of the model type; at most a few words.
     """
 
     model_type: str
@@ -38,3 +40,15 @@ class Animal:
     audio: tuple[str, Sizes] | None = None
     processor: str | None = None
     gain: float = 4.0
+    sentences: bool = False
+    variant: str = ""
+
+    @property
+    def name(self) -> str:
+        """Model type and variant: what the animal is called in the table."""
+        return f"{self.model_type} ({self.variant})" if self.variant else self.model_type
+
+    @property
+    def stem(self) -> str:
+        """The same for the name of a file."""
+        return "-".join((self.model_type, *self.variant.split()))

@@ -2,11 +2,13 @@
 
 Both exports are judged alike: by ``modelexport check --against`` for Optimum's, by the gate of the export for ours,
 which is the same code. A case passes when the graphs load in stock Optimum, offline, agree with PyTorch on all
-inputs, and generate the same tokens.
+inputs, and generate the same tokens. Of ours, every module call is compared, too (:mod:`modelexport.module_parity`).
+:func:`tests.zoo.outcome.shortcomings` says what must not be; where it finds anything, the exit status is 1.
 
     python -m tests.zoo.breadth                     all cases that have no result yet, then the table
     python -m tests.zoo.breadth gpt2 t5             these model types only
     python -m tests.zoo.breadth --again gpt2        forget their results first
+    python -m tests.zoo.breadth --again-ours        forget ours, keep those of optimum-cli
 
 Every case runs in processes forked from this one, which has imported everything: a case costs seconds. Results lie in
 ``build/breadth``, one file a case, so that an interrupted run goes on where it was, and several may run at once.
@@ -24,7 +26,7 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -35,13 +37,17 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import torch
 from optimum.exporters.onnx import main_export
 
+from modelexport import checkpoint
 from modelexport.check_folder import check_folder
 from modelexport.contract.errors import ModelExportError
 from modelexport.contract.manifest import Options
 from modelexport.export import Origin, export
+from modelexport.module_parity.check import check_modules
+from modelexport.module_parity.check import error as module_error
 from tests.zoo.animal import Animal
 from tests.zoo.build import build
 from tests.zoo.models import ANIMALS
+from tests.zoo.outcome import Outcome, Row, shortcomings
 from tests.zoo.report import markdown
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -50,62 +56,29 @@ TABLE = ROOT / "docs" / "breadth.md"
 _SECONDS = 240  # for one export; more means that it hangs
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What became of one export.
-
-    Attributes:
-        passed: exported, loaded, run, and right.
-        exported: files were written; always so where it passed.
-        problem: why not, in one line.
-        max_abs: largest difference from PyTorch, where it was measured.
-        nodes, traced, inferred: of all graphs; 0 for Optimum's, which has no tags.
-        notes: what the manifest says about deviations.
-        seconds: wall clock.
-    """
-
-    passed: bool
-    exported: bool = False
-    problem: str = ""
-    max_abs: float | None = None
-    nodes: int = 0
-    traced: int = 0
-    inferred: int = 0
-    notes: tuple[str, ...] = ()
-    seconds: float = 0.0
-
-
-@dataclass(frozen=True)
-class Row:
-    """One case: a model type, a task, and both outcomes."""
-
-    model_type: str
-    task: str
-    optimum: Outcome
-    ours: Outcome
-
-
 def cases(only: list[str]) -> Iterator[tuple[Animal, str]]:
     """All (animal, task) pairs, or those of the model types named."""
     return ((animal, task) for animal in ANIMALS if not only or animal.model_type in only for task in animal.tasks)
 
 
-def run(animal: Animal, task: str) -> Row:
-    """Build, export twice, judge. Nothing that happens in there ends this process."""
-    scratch = FOLDER / "work" / f"{animal.model_type}--{task}"
+def run(animal: Animal, task: str, optimum: Outcome | None = None) -> Row:
+    """Build, export twice, judge. Nothing that happens in there ends this process.
+
+    Args:
+        optimum: the outcome of Optimum's export, where it is known.
+    """
+    scratch = FOLDER / "work" / f"{animal.stem}--{task}"
     shutil.rmtree(scratch, ignore_errors=True)
     model = scratch / "model"
     try:
         built = _forked(_build, animal, task, model)
         if built is not None:
             outcome = Outcome(passed=False, problem=f"the zoo cannot build it: {built.problem}")
-            return Row(animal.model_type, task, outcome, outcome)
-        return Row(
-            animal.model_type,
-            task,
-            _forked(_optimum, model, task, scratch / "optimum") or Outcome(passed=False, problem="no outcome"),
-            _forked(_ours, model, task, scratch / "ours") or Outcome(passed=False, problem="no outcome"),
-        )
+            return Row(animal.model_type, task, outcome, outcome, animal.variant)
+        nothing = Outcome(passed=False, problem="no outcome")
+        optimum = optimum or _forked(_optimum, model, task, scratch / "optimum") or nothing
+        ours = _forked(_ours, model, task, scratch / "ours") or nothing
+        return Row(animal.model_type, task, optimum, ours, animal.variant)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
@@ -129,10 +102,18 @@ def _ours(model: Path, task: str, out: Path) -> Outcome:
         manifest = export(model, out, Options(task=task), origin=Origin(), overwrite=False, emit=lambda _: None)
     except ModelExportError as error:
         return Outcome(passed=False, problem=f"{error.code.value}: {_line(error.message)}")
+    modules = check_modules(out, checkpoint.read(model), task, None)
+    problem = next((error.message for error in map(module_error, modules) if error is not None), "")
+    owners = [call for graph in modules for call in graph.calls if call.own_nodes and call.called]
     return Outcome(
         passed=True,
         exported=True,
         max_abs=_worst(manifest.parity),
+        calls=len(owners),
+        compared=sum(call.compared > 0 for call in owners),
+        least_compared=min(graph.share for graph in modules),
+        module_rel=max(call.max_rel for graph in modules for call in graph.calls),
+        module_problem=_line(problem) if problem else "",
         nodes=sum(graph.nodes for graph in manifest.graphs),
         traced=sum(graph.traced for graph in manifest.graphs),
         inferred=sum(graph.inferred for graph in manifest.graphs),
@@ -193,7 +174,9 @@ def _child(sender: Any, function: Callable[..., Outcome | None], args: tuple[Any
 def load(path: Path) -> Row:
     """A saved row."""
     raw = json.loads(path.read_text())
-    return Row(raw["model_type"], raw["task"], Outcome(**raw["optimum"]), Outcome(**raw["ours"]))
+    return Row(
+        raw["model_type"], raw["task"], Outcome(**raw["optimum"]), Outcome(**raw["ours"]), raw.get("variant", "")
+    )
 
 
 @contextlib.contextmanager
@@ -213,22 +196,23 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Every architecture, side by side with optimum-cli.")
     parser.add_argument("model_types", nargs="*", help="only these")
     parser.add_argument("--again", action="store_true", help="forget the results of these cases first")
+    parser.add_argument("--again-ours", action="store_true", help="forget ours, keep those of optimum-cli")
     chosen = parser.parse_args()
     torch.set_num_threads(1)
     results = FOLDER / "results"
     results.mkdir(parents=True, exist_ok=True)
     for animal, task in cases(chosen.model_types):
-        path = results / f"{animal.model_type}--{task}.json"
-        if chosen.again:
-            path.unlink(missing_ok=True)
-        if path.exists():
+        path = results / f"{animal.stem}--{task}.json"
+        if path.exists() and not (chosen.again or chosen.again_ours):
             continue
         with _claimed(path) as mine:
-            if mine and not path.exists():
-                row = run(animal, task)
-                path.write_text(json.dumps(asdict(row), indent=1))
-                print(_short(row), flush=True)
-    rows = [load(path) for path in (results / f"{a.model_type}--{t}.json" for a, t in cases([])) if path.exists()]
+            if not mine:
+                continue
+            known = load(path).optimum if chosen.again_ours and path.exists() else None
+            row = run(animal, task, known)
+            path.write_text(json.dumps(asdict(row), indent=1))
+            print(_short(row), flush=True)
+    rows = [load(path) for path in (results / f"{a.stem}--{t}.json" for a, t in cases([])) if path.exists()]
     whole = len(rows) == sum(1 for _ in cases([]))
     if whole:
         TABLE.write_text(markdown(rows), encoding="utf-8")
@@ -244,29 +228,13 @@ def main() -> int:
     return 1 if problems or not whole else 0
 
 
-def shortcomings(rows: list[Row]) -> Iterator[str]:
-    """What must not be: a case that Optimum passes and we do not, a node without tag, too many inferred ones."""
-    for row in rows:
-        name = f"{row.model_type} for {row.task}"
-        if row.optimum.passed and not row.ours.passed:
-            yield f"{name}: optimum-cli passes, modelexport does not: {row.ours.problem}"
-        if row.ours.passed and row.ours.traced + row.ours.inferred != row.ours.nodes:
-            yield f"{name}: {row.ours.nodes - row.ours.traced - row.ours.inferred} nodes have no tag"
-        if row.ours.passed and row.ours.traced < 0.99 * row.ours.nodes:
-            yield f"{name}: only {100 * row.ours.traced / row.ours.nodes:.1f} % of the nodes are traced"
-
-
 def _short(row: Row) -> str:
     sides = (f"{'pass' if side.passed else 'FAIL'} {side.seconds:4.1f} s" for side in (row.optimum, row.ours))
-    share = f"{100 * row.ours.traced / row.ours.nodes:5.1f} % traced" if row.ours.nodes else ""
-    reason = (
-        f"  {row.ours.problem}"
-        if row.ours.problem
-        else f"  (optimum: {row.optimum.problem})"
-        if row.optimum.problem
-        else ""
-    )
-    return f"{row.model_type:30} {row.task:40} optimum {' | ours '.join(sides)} {share}{reason}"
+    ours = row.ours
+    share = f"{100 * ours.traced / ours.nodes:5.1f} % traced {100 * ours.least_compared:5.1f} %" if ours.nodes else ""
+    problem = ours.problem or ours.module_problem
+    reason = f"  {problem}" if problem else f"  (optimum: {row.optimum.problem})" if row.optimum.problem else ""
+    return f"{row.name:30} {row.task:40} optimum {' | ours '.join(sides)} {share}{reason}"
 
 
 if __name__ == "__main__":

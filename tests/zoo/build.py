@@ -1,6 +1,7 @@
 """Build an animal of the zoo: config, seeded weights, tokenizer and processors, saved as a user would save them."""
 
 import copy
+import json
 from pathlib import Path
 
 import torch
@@ -41,7 +42,26 @@ def build(animal: Animal, task: str, folder: Path, seed: int = 0) -> Path:
         parts = [getattr(transformers, animal.processor)(*parts)]
     for part in parts:
         part.save_pretrained(folder)
+    if animal.sentences:
+        _pool(folder, model.config.hidden_size)
     return folder
+
+
+def _pool(folder: Path, size: int) -> None:
+    """What sentence-transformers saves beside a model: it pools the mean of the tokens and scales it to length 1."""
+    kinds = (("0", "", "Transformer"), ("1", "1_Pooling", "Pooling"), ("2", "2_Normalize", "Normalize"))
+    modules = [
+        {"idx": int(name), "name": name, "path": path, "type": f"sentence_transformers.models.{kind}"}
+        for name, path, kind in kinds
+    ]
+    contents = {
+        "modules.json": modules,
+        "sentence_bert_config.json": {"max_seq_length": 64, "do_lower_case": False},
+        "1_Pooling/config.json": {"word_embedding_dimension": size, "pooling_mode_mean_tokens": True},
+    }
+    for name, content in contents.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(json.dumps(content), encoding="utf-8")
 
 
 def _model(animal: Animal, task: str) -> PreTrainedModel:

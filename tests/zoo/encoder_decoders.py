@@ -37,8 +37,19 @@ T5: Sizes = {
 SEQ2SEQ = ("text2text-generation-with-past",)
 
 
-def _seq2seq(model_type: str, tasks: tuple[Task, ...] = SEQ2SEQ, base: Sizes = BART, **config: Any) -> Animal:
-    return Animal(model_type, tasks, {**base, **config}, tokens="seq2seq")
+def _seq2seq(
+    model_type: str, tasks: tuple[Task, ...] = SEQ2SEQ, base: Sizes = BART, variant: str = "", **config: Any
+) -> Animal:
+    return Animal(model_type, tasks, {**base, **config}, tokens="seq2seq", variant=variant)
+
+
+_TWO_BERTS: Sizes = {
+    "encoder": {"model_type": "bert", **BERT},
+    "decoder": {"model_type": "bert", **BERT, "add_cross_attention": True, "is_decoder": True},
+    "decoder_start_token_id": 1,
+    "eos_token_id": 2,
+    "pad_token_id": 0,
+}
 
 
 SEQ2SEQS = (
@@ -49,14 +60,20 @@ SEQ2SEQS = (
     _seq2seq(
         "encoder-decoder",
         base={
-            "encoder": {"model_type": "bert", **BERT},
+            **_TWO_BERTS,
             "decoder": {"model_type": "gpt2", **GPT2, "add_cross_attention": True, "is_decoder": True},
-            "decoder_start_token_id": 1,
-            "eos_token_id": 2,
-            "pad_token_id": 0,
         },
     ),
+    _seq2seq("encoder-decoder", ("text2text-generation",), _TWO_BERTS, variant="two BERTs"),
     _seq2seq("longt5", base=T5, local_radius=4, global_block_size=4, encoder_attention_type="local"),
+    _seq2seq(
+        "longt5",
+        base=T5,
+        variant="global blocks",
+        local_radius=4,
+        global_block_size=4,
+        encoder_attention_type="transient-global",
+    ),
     _seq2seq("m2m_100"),
     _seq2seq("marian"),
     _seq2seq("mbart", (*SEQ2SEQ, *GENERATE)),

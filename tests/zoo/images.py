@@ -1,5 +1,6 @@
 """Models that see."""
 
+from dataclasses import replace
 from typing import Any
 
 from tests.zoo.animal import Animal, Sizes, Task
@@ -69,6 +70,16 @@ _SWIN: Sizes = {
     "window_size": 4,
     "encoder_stride": 8,
 }
+_MASKFORMER: Sizes = {
+    "fpn_feature_size": 32,
+    "mask_feature_size": 32,
+    "backbone_config": {"model_type": "swin", **_SWIN, "depths": [1, 1, 1, 1], "num_heads": [2, 2, 4, 4]},
+    "decoder_config": {**{k: v for k, v in _DETR.items() if "backbone" not in k}, "model_type": "detr"},
+}
+_ANY_SIZE: tuple[str, Sizes] = (  # whole multiples of 32, as large as each batch needs
+    "MaskFormerImageProcessor",
+    {"size": {"shortest_edge": 40, "longest_edge": 90}, "size_divisor": 32},
+)
 
 
 def _image(
@@ -94,6 +105,7 @@ IMAGES = (
         base={"embed_dim": [8, 12, 16], "num_heads": [1, 2, 4], "depth": [1, 2, 3], "cls_token": [False, False, True]},
     ),
     _image("data2vec-vision"),
+    _image("d_fine", ("object-detection",), _RT_DETR, gain=12.0),
     _image("deit", (*CLASSIFY_IMAGE, "masked-im"), encoder_stride=8),
     _image("detr", ("object-detection", "image-segmentation"), _DETR),
     _image("dinov2"),
@@ -132,15 +144,14 @@ IMAGES = (
             "key_dim": [8, 8, 8],
         },
     ),
-    _image(
+    _image("maskformer", ("image-segmentation",), _MASKFORMER),
+    Animal("maskformer", ("image-segmentation",), _MASKFORMER, image=_ANY_SIZE, variant="its own processor"),
+    Animal(
         "maskformer",
         ("image-segmentation",),
-        {
-            "fpn_feature_size": 32,
-            "mask_feature_size": 32,
-            "backbone_config": {"model_type": "swin", **_SWIN, "depths": [1, 1, 1, 1], "num_heads": [2, 2, 4, 4]},
-            "decoder_config": {**{k: v for k, v in _DETR.items() if "backbone" not in k}, "model_type": "detr"},
-        },
+        {**_MASKFORMER, "backbone_config": {**_RESNET, "out_features": ["stage1", "stage2", "stage3", "stage4"]}},
+        image=_ANY_SIZE,
+        variant="ResNet",
     ),
     _image(
         "mgp-str",
@@ -156,6 +167,14 @@ IMAGES = (
         num_bpe_labels=50,
         num_wordpiece_labels=40,
         mlp_ratio=2.0,
+    ),
+    replace(
+        _image(
+            "mgp-str",
+            ("feature-extraction",),
+            {"image_size": [32, 128], "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4},
+        ),
+        variant="published sizes",
     ),
     _image("mobilenet_v1", base={"image_size": 32, "depth_multiplier": 0.25}),
     _image("mobilenet_v2", base={"image_size": 32, "depth_multiplier": 0.25}),

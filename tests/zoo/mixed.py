@@ -1,8 +1,9 @@
 """Text and images together, and what fits nowhere else."""
 
-from tests.zoo.animal import VOCABULARY, Animal, Sizes
-from tests.zoo.decoders import GPT2
-from tests.zoo.images import _SQUARE, VIT
+from tests.zoo.animal import VOCABULARY, Animal, Sizes, Task
+from tests.zoo.decoders import GPT2, LLAMA
+from tests.zoo.encoder_decoders import BART
+from tests.zoo.images import _SQUARE, _SWIN, VIT
 from tests.zoo.text_encoders import BERT
 
 _CLIP_TEXT: Sizes = {
@@ -22,9 +23,58 @@ _OWL: Sizes = {"text_config": _CLIP_TEXT, "vision_config": VIT, "projection_dim"
 _PROCESS: tuple[str, Sizes] = ("CLIPImageProcessor", {"size": _SQUARE, "crop_size": _SQUARE})
 ZERO_SHOT = ("zero-shot-image-classification", "feature-extraction")
 
+_TROCR: Sizes = {
+    "vocab_size": VOCABULARY,
+    "d_model": 32,
+    "decoder_layers": 2,
+    "decoder_attention_heads": 4,
+    "decoder_ffn_dim": 37,
+    "max_position_embeddings": 130,
+    "cross_attention_hidden_size": 32,
+}
+
+
+def _captioner(
+    variant: str,
+    decoder: Sizes,
+    tasks: tuple[Task, ...] = ("image-to-text-with-past", "image-to-text"),
+    encoder: Sizes | None = None,
+) -> Animal:
+    config = {
+        "encoder": encoder or {"model_type": "vit", **VIT},
+        "decoder": {**decoder, "add_cross_attention": True, "is_decoder": True},
+        "decoder_start_token_id": 1,
+        "eos_token_id": 2,
+        "pad_token_id": 0,
+    }
+    image = ("ViTImageProcessor", {"size": _SQUARE})
+    return Animal("vision-encoder-decoder", tasks, config, tokens="bpe", image=image, variant=variant)
+
+
 MIXED = (
     Animal("chinese_clip", ZERO_SHOT, {**_CLIP, "text_config": BERT}, tokens="wordpiece", image=_PROCESS),
     Animal("clip", (*ZERO_SHOT, "image-classification"), _CLIP, tokens="seq2seq", image=_PROCESS),
+    Animal(
+        "colpali",
+        ("feature-extraction",),
+        {
+            "vlm_config": {
+                "model_type": "paligemma",
+                "text_config": {"model_type": "gemma", **LLAMA, "head_dim": 8},
+                "vision_config": {
+                    "model_type": "siglip_vision_model",
+                    **VIT,
+                    "projection_dim": 32,
+                    "num_image_tokens": 16,
+                },
+                "image_token_index": VOCABULARY,  # behind the words, so that no random word is one
+                "projection_dim": 32,
+                "hidden_size": 32,
+            },
+            "embedding_dim": 12,
+        },
+        tokens="bpe",
+    ),
     Animal(
         "decision_transformer",
         ("feature-extraction",),
@@ -104,8 +154,9 @@ MIXED = (
     ),
     Animal(
         "perceiver",
-        ("fill-mask", "text-classification"),
+        ("fill-mask", "text-classification", "image-classification"),
         {
+            "image_size": 16,
             "vocab_size": VOCABULARY,
             "d_model": 32,
             "d_latents": 24,
@@ -173,17 +224,19 @@ MIXED = (
     ),
     Animal("siglip", ZERO_SHOT, _CLIP, tokens="seq2seq", image=("SiglipImageProcessor", {"size": _SQUARE})),
     Animal(
-        "vision-encoder-decoder",
-        ("image-to-text-with-past", "image-to-text"),
+        "siglip",
+        ("zero-shot-image-classification",),
         {
-            "encoder": {"model_type": "vit", **VIT},
-            "decoder": {"model_type": "gpt2", **GPT2, "add_cross_attention": True, "is_decoder": True},
-            "decoder_start_token_id": 1,
-            "eos_token_id": 2,
-            "pad_token_id": 0,
+            "text_config": {**_CLIP_TEXT, "hidden_act": "gelu_pytorch_tanh", "projection_size": 32},
+            "vision_config": {**VIT, "image_size": 36, "num_attention_heads": 2},
         },
-        tokens="bpe",
-        image=("ViTImageProcessor", {"size": _SQUARE}),
+        tokens="seq2seq",
+        image=("SiglipImageProcessor", {"size": {"height": 36, "width": 36}}),
+        variant="uneven image",
     ),
+    _captioner("", {"model_type": "gpt2", **GPT2}),
+    _captioner("BERT", {"model_type": "bert", **BERT}, ("image-to-text",)),
+    _captioner("TrOCR", {"model_type": "trocr", **_TROCR}),
+    _captioner("Donut", {"model_type": "mbart", **BART}, encoder={"model_type": "donut-swin", **_SWIN}),
     Animal("visual_bert", ("feature-extraction",), {**BERT, "visual_embedding_dim": 24}),
 )

@@ -11,6 +11,6 @@ from tests.zoo.text_encoders import TEXT
 ANIMALS: tuple[Animal, ...] = (*TEXT, *DECODERS, *SEQ2SEQS, *IMAGES, *SOUNDS, *MIXED)
 
 
-def find(model_type: str) -> Animal:
+def find(model_type: str, variant: str = "") -> Animal:
     """The animal of a model type."""
-    return next(animal for animal in ANIMALS if animal.model_type == model_type)
+    return next(animal for animal in ANIMALS if (animal.model_type, animal.variant) == (model_type, variant))

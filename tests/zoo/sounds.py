@@ -1,5 +1,6 @@
 """Models that hear."""
 
+from dataclasses import replace
 from typing import Any
 
 from tests.zoo.animal import VOCABULARY, Animal, Sizes, Task
@@ -37,6 +38,21 @@ def _sound(model_type: str, tasks: tuple[Task, ...] = HEAR, **config: Any) -> An
 _SEW: Sizes = {"squeeze_factor": 2, "conv_dim": [12, 16, 20], "position_buckets": 8, "max_position_embeddings": 64}
 _SPEECH: Sizes = {k: v for k, v in BART.items() if k not in ("max_position_embeddings", "forced_eos_token_id")}
 
+_WHISPER = Animal(
+    "whisper",
+    (*SPEECH, "automatic-speech-recognition", "audio-classification"),
+    {
+        **_SPEECH,
+        "num_mel_bins": 16,
+        "max_source_positions": 1500,
+        "max_target_positions": 64,
+        "begin_suppress_tokens": None,
+        "suppress_tokens": None,
+        "num_labels": 4,
+    },
+    audio=("WhisperFeatureExtractor", {"feature_size": 16}),
+)
+
 SOUNDS = (
     Animal(
         "audio-spectrogram-transformer",
@@ -46,6 +62,24 @@ SOUNDS = (
     ),
     _sound("data2vec-audio", (*HEAR, "audio-frame-classification"), conv_pos_kernel_size=5, num_conv_pos_embeddings=2),
     _sound("hubert"),
+    Animal(
+        "mctct",
+        ("feature-extraction", "automatic-speech-recognition"),
+        {
+            "vocab_size": 40,
+            "hidden_size": 32,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "attention_head_dim": 8,
+            "intermediate_size": 37,
+            "max_position_embeddings": 140,
+            "input_feat_per_channel": 16,
+            "conv_glu_dim": 1,
+            "num_conv_layers": 1,
+            "conv_kernel": [7],
+            "conv_stride": [24],
+        },
+    ),
     Animal(
         "moonshine",
         SPEECH,
@@ -82,18 +116,6 @@ SOUNDS = (
     _sound("wav2vec2", (*HEAR, "audio-frame-classification", "audio-xvector")),
     _sound("wav2vec2-conformer", conv_depthwise_kernel_size=5),
     _sound("wavlm", (*HEAR, "audio-frame-classification"), num_buckets=16, max_bucket_distance=32),
-    Animal(
-        "whisper",
-        (*SPEECH, "automatic-speech-recognition", "audio-classification"),
-        {
-            **_SPEECH,
-            "num_mel_bins": 16,
-            "max_source_positions": 1500,
-            "max_target_positions": 64,
-            "begin_suppress_tokens": None,
-            "suppress_tokens": None,
-            "num_labels": 4,
-        },
-        audio=("WhisperFeatureExtractor", {"feature_size": 16}),
-    ),
+    _WHISPER,
+    replace(_WHISPER, tasks=SPEECH, config={**_WHISPER.config, "max_source_positions": 100}, variant="short sounds"),
 )

@@ -1,5 +1,6 @@
 """Text encoders."""
 
+from dataclasses import replace
 from typing import Any
 
 from tests.zoo.animal import VOCABULARY, Animal, Sizes, Task
@@ -48,9 +49,12 @@ def _text(model_type: str, tasks: tuple[Task, ...] = SOME_TEXT, base: Sizes = BE
     return Animal(model_type, tasks, {**base, **config}, tokens="wordpiece")
 
 
+_PUBLISHED_MARKUP: Sizes = {"max_depth": 50, "xpath_unit_hidden_size": 32, "tag_pad_id": 216, "subs_pad_id": 1001}
+
 TEXT = (
     _text("albert", ALL_TEXT, embedding_size=16),
     _text("bert", ALL_TEXT),
+    replace(_text("bert", ("feature-extraction",)), sentences=True, variant="sentence-transformers"),
     _text("big_bird", attention_type="original_full"),
     _text("camembert"),
     _text("convbert", embedding_size=32, conv_kernel_size=3),
@@ -66,6 +70,7 @@ TEXT = (
     _text("lilt", ("feature-extraction", "token-classification"), hidden_size=48, max_2d_position_embeddings=1024),
     _text("longformer", ("feature-extraction", "fill-mask"), attention_window=8),
     _text("markuplm", ("feature-extraction", "token-classification"), max_depth=10, xpath_unit_hidden_size=8),
+    replace(_text("markuplm", ("token-classification",), **_PUBLISHED_MARKUP), variant="published depth"),
     _text("megatron-bert"),
     _text("mobilebert", embedding_size=32, intra_bottleneck_size=32, true_hidden_size=32),
     _text("modernbert", SOME_TEXT, global_attn_every_n_layers=2, local_attention=8, reference_compile=False),

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 MANIFEST_NAME = "modelexport.json"
 SCHEMA_VERSION: Literal[1] = 1
+_GENERATES = ("CausalLM", "Seq2SeqLM", "SpeechSeq2Seq", "Vision2Seq", "Pix2Struct")
 
 
 class _Part(BaseModel):
@@ -99,6 +100,11 @@ class OptimumCheck(_Part):
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
+    @property
+    def generates(self) -> bool:
+        """Whether the class has ``generate``."""
+        return self.model_class.endswith(_GENERATES)
+
 
 class FileEntry(_Part):
     """A file of the folder, the manifest itself excepted."""
@@ -128,6 +134,12 @@ class Manifest(_Part):
     optimum: OptimumCheck
     files: tuple[FileEntry, ...]
     notes: tuple[str, ...] = ()
+
+    @property
+    def without_cache(self) -> bool:
+        """Whether the model generates text by graphs without KV cache: Optimum must be told, ``use_cache=False``."""
+        names = (tensor.name for graph in self.graphs for tensor in graph.inputs)
+        return self.optimum.generates and not any(name.startswith("past_key_values") for name in names)
 
     def to_json(self) -> str:
         """Canonical text: equal manifests give equal bytes."""

@@ -19,6 +19,9 @@ This is how a user finds *where* a conversion goes wrong, and how we know that t
 7. Two floating tensors agree when no element differs by more than ``atol`` times the largest finite magnitude below
    1e30 in the reference, or 1 if that is less; beyond 1e30 (masks) elements may differ by that share of themselves.
    Integers and booleans must be equal.
+8. The order in which a ``TopK`` with ``sorted=0`` names what it chose means nothing, in ONNX as in ``torch.topk``.
+   Where its indices leave a call and are, row by row, those that PyTorch returned in another order, they are put into
+   PyTorch's order, and so are the tensors of their shape that leave with them (the weights of the experts, say).
 """
 
 import math
@@ -50,6 +53,7 @@ class CallResult:
         called: whether PyTorch made this call on these inputs, too; a mixture of experts may not.
         compared: pairs of tensors that were compared where values leave.
         max_abs: largest absolute difference among them.
+        max_rel: the largest relative to what rule 7 compares it with; at most the tolerance where all agree.
         problem: what is wrong, as the end of a sentence that starts with the module; None where nothing is.
     """
 
@@ -60,6 +64,7 @@ class CallResult:
     called: bool
     compared: int
     max_abs: float
+    max_rel: float
     problem: str | None
 
     @property
@@ -78,6 +83,7 @@ class CallResult:
             "called": self.called,
             "compared": self.compared,
             "max_abs": self.max_abs if math.isfinite(self.max_abs) else None,
+            "max_rel": self.max_rel if math.isfinite(self.max_rel) else None,
             "problem": self.problem,
         }
 
@@ -203,16 +209,17 @@ def _judge(
 ) -> CallResult:
     if recorded is None:
         problem = None if known else "is no module of the PyTorch model"
-        return CallResult(call.frame, "", len(call.nodes), len(call.own), False, 0, 0.0, problem)
+        return CallResult(call.frame, "", len(call.nodes), len(call.own), False, 0, 0.0, 0.0, problem)
     problem = _foreign_input(call, recorded, values, calls, atol)
-    pairs = _pair([values[value] for value in call.leaving], recorded.returned, atol)
+    pairs = _pair(_in_order(call, values, recorded), recorded.returned, atol)
     worst, worst_relative = 0.0, 0.0
     for got, want in pairs:
         absolute, relative = difference(got, want.load())
         worst, worst_relative = max(worst, absolute), max(worst_relative, relative)
     if worst_relative > atol:
         problem = f"returned something else in PyTorch: they differ by {worst:.3g}"
-    return CallResult(call.frame, recorded.type, len(call.nodes), len(call.own), True, len(pairs), worst, problem)
+    nodes, own = len(call.nodes), len(call.own)
+    return CallResult(call.frame, recorded.type, nodes, own, True, len(pairs), worst, worst_relative, problem)
 
 
 def _foreign_input(
@@ -279,6 +286,47 @@ def _pair(
         theirs = [tensor for tensor in returned if (tensor.shape, tensor.floating) == (shape, floating)]
         pairs += [(ours[i], theirs[j]) for i, j in _align(ours, theirs, atol)]
     return pairs
+
+
+def _in_order(call: Call, values: Mapping[ir.Value, np.ndarray], recorded: RecordedCall) -> list[np.ndarray]:
+    """What leaves ``call``, in the order of PyTorch where the order is of no meaning (rule 8)."""
+    arrays = [values[value] for value in call.leaving]
+    for value in call.leaving:
+        if not _of_any_order(value):
+            continue
+        for tensor in recorded.returned:
+            if tensor.floating or tensor.shape != values[value].shape:
+                continue
+            order = _order(values[value], tensor.load())
+            if order is not None:
+                return [np.take_along_axis(a, order, -1) if a.shape == order.shape else a for a in arrays]
+    return arrays
+
+
+def _of_any_order(value: ir.Value) -> bool:
+    """Whether the tensor is the indices of a ``TopK`` over the last axis that does not sort."""
+    node = value.producer()
+    if node is None or node.op_type != "TopK" or value.index() != 1:
+        return False
+    attributes = node.attributes
+    if "sorted" not in attributes or attributes["sorted"].as_int() != 0:
+        return False
+    axis = attributes["axis"].as_int() if "axis" in attributes else -1
+    return axis == -1 or (value.shape is not None and axis == len(value.shape) - 1)
+
+
+def _order(got: np.ndarray, want: np.ndarray) -> np.ndarray | None:
+    """Positions along the last axis at which ``got`` has the entries of ``want``.
+
+    None where a row has other entries, or an entry twice: then there is no such order, or more than one.
+    """
+    by_entry, wanted_by_entry = np.argsort(got, axis=-1), np.argsort(want, axis=-1)
+    entries = np.take_along_axis(got, by_entry, -1)
+    if np.any(entries != np.take_along_axis(want, wanted_by_entry, -1)) or np.any(
+        entries[..., 1:] == entries[..., :-1]
+    ):
+        return None
+    return np.take_along_axis(by_entry, np.argsort(wanted_by_entry, axis=-1), -1)
 
 
 def _align(ours: Sequence[np.ndarray], theirs: Sequence[Recorded], atol: float) -> list[tuple[int, int]]:

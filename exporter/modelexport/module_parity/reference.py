@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 from optimum.exporters.onnx.model_patcher import original_scaled_dot_product_attention
+from transformers import modeling_attn_mask_utils
 from transformers.cache_utils import Cache, EncoderDecoderCache
 
 from modelexport.htp.hierarchy import Hierarchy
@@ -96,7 +97,7 @@ class Recording:
 def record(plan: GraphPlan, case: Case, hierarchy: Hierarchy, scratch: Path) -> Recording:
     """Run the patched model on ``case`` and record every module call into the folder ``scratch``, which exists."""
     recorder = _Recorder(hierarchy, scratch)
-    with plan.patched(), _eager_attention(), recorder.hooks():
+    with plan.patched(), _eager_attention(), _every_mask(), recorder.hooks():
         plan.model(**case.inputs)
     return Recording(tuple(recorder.finished()), case.feeds, frozenset(hierarchy.infos))
 
@@ -114,6 +115,21 @@ def _eager_attention() -> Iterator[None]:
         yield
     finally:
         torch.nn.functional.scaled_dot_product_attention = patched
+
+
+@contextmanager
+def _every_mask() -> Iterator[None]:
+    """Make the attention masks that a trace makes.
+
+    Outside a trace transformers 4.57 (``modeling_attn_mask_utils.py``, which BERT as a decoder uses) leaves a mask out
+    that masks nothing or that ``is_causal`` stands for; the graph has it, and would seem to get it from nowhere.
+    """
+    compiling = modeling_attn_mask_utils.is_torchdynamo_compiling
+    modeling_attn_mask_utils.is_torchdynamo_compiling = lambda: True
+    try:
+        yield
+    finally:
+        modeling_attn_mask_utils.is_torchdynamo_compiling = compiling
 
 
 class _Recorder:

@@ -107,7 +107,7 @@ def _from_preprocessors(
     plan: GraphPlan, preprocessors: Preprocessors, shape: Shape
 ) -> Iterator[tuple[str, torch.Tensor]]:
     wanted = plan.config.inputs
-    if preprocessors.tokenizer is not None and "input_ids" in wanted:
+    if preprocessors.tokenizer is not None and "input_ids" in wanted and not _holds_image_tokens(plan):
         encoded = _tokenize(preprocessors.tokenizer, shape.texts, positions(plan))
         vocabulary = getattr(plan.config._normalized_config, "vocab_size", None)
         if encoded is not None and (vocabulary is None or int(encoded["input_ids"].max()) < vocabulary):
@@ -116,13 +116,26 @@ def _from_preprocessors(
         sides = ((230, 311), (224, 224), (97, 160))
         images = [_image(*sides[index % len(sides)], seed=index) for index in range(shape.batch)]
         with suppress(TypeError):  # one that wants more than images (VitPose's: boxes); Optimum's dummies stand in
-            yield from _tensors(preprocessors.image_processor(images, return_tensors="pt"))
+            try:
+                made = preprocessors.image_processor(images, return_tensors="pt")
+            except (
+                ValueError
+            ):  # one that leaves images as large as they are (Swin2SR's) makes no batch of several sizes
+                images = [_image(*sides[shape.batch % len(sides)], seed=index) for index in range(shape.batch)]
+                made = preprocessors.image_processor(images, return_tensors="pt")
+            yield from _tensors(made)
     if preprocessors.feature_extractor is not None and {"input_values", "input_features"} & wanted.keys():
         rate = getattr(preprocessors.feature_extractor, "sampling_rate", 16000)
         sounds = [_sound(rate, seed=index) for index in range(shape.batch)]
         yield from _tensors(
             preprocessors.feature_extractor(sounds, sampling_rate=rate, padding=True, return_tensors="pt")
         )
+
+
+def _holds_image_tokens(plan: GraphPlan) -> bool:
+    """Whether the ids of a text have places for an image among them, as ColPali's; Optimum's dummies have them."""
+    config = plan.config._config
+    return "pixel_values" in plan.config.inputs and hasattr(getattr(config, "vlm_config", config), "image_token_index")
 
 
 def _tokenize(tokenizer: Any, texts: Sequence[str], positions: int) -> dict[str, torch.Tensor] | None:

@@ -72,7 +72,10 @@ def _attend(
 
     count = is_index_global_attn.long().sum(dim=1)
     most = count.max()
-    chosen = torch.sort(is_index_global_attn.long(), dim=1, descending=True).indices[:, :most]
+    # Rows with fewer fill up with others. No two ranks are equal, so PyTorch and ONNX take the same ones.
+    length = hidden_states.shape[1]
+    rank = is_index_global_attn.long() * length - torch.arange(length)[None, :]
+    chosen = torch.sort(rank, dim=1, descending=True).indices[:, :most]
     real = torch.arange(chosen.shape[1])[None, :] < count[:, None]  # [batch, global]
     where = chosen[:, None, :, None].expand(-1, heads, -1, size)
     global_scores = torch.matmul(query, key.gather(2, where).transpose(-1, -2))
