@@ -107,7 +107,7 @@ def warm(jobs: int = 10) -> dict[str, float]:
 
 
 def floor() -> dict[str, float]:
-    """Seconds to read the weights of the 335 M BERT once and write them once, with ``dd``, to disk and synced."""
+    """Seconds to read the weights of the 335 M BERT once and write them once, with ``dd``."""
     source = ensure(_model("bert 335M"))
     weights = source / "model.safetensors"
     target = source.parents[1] / "dd"

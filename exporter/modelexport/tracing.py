@@ -14,7 +14,7 @@ from modelexport.dummies import dummy_inputs
 from modelexport.htp.hierarchy import Hierarchy
 from modelexport.htp.trace import Trace, trace
 from modelexport.isolation import Emit
-from modelexport.patches import empty_cache, no_padding_token, true_cache
+from modelexport.patches import empty_cache, half_attention, no_padding_token, true_cache
 from modelexport.plan import Axes, GraphPlan
 
 
@@ -73,6 +73,8 @@ def trace_inputs(plan: GraphPlan) -> dict[str, Any]:
 def _traced(plan: GraphPlan, inputs: Mapping[str, Any], hierarchy: Hierarchy, opset: int) -> tuple[Trace, Axes]:
     with ExitStack() as patches:
         patches.enter_context(plan.patched())
+        if plan.model.dtype is torch.float16:
+            patches.enter_context(half_attention.typed())
         if plan.is_causal and plan.takes_cache and empty_cache.needed(plan.model.config, inputs):
             patches.enter_context(empty_cache.reshaped())
         names, outputs = plan.inputs, plan.outputs
