@@ -7,6 +7,7 @@
 #   make format   let ruff write the formatting
 #   make bench    time and memory against optimum-cli
 #   make breadth  every architecture Optimum knows, side by side with optimum-cli (long)
+#   make readers  sentence-transformers and transformers.js read what we export (needs Node and npm)
 #   make fixtures-v5  make the reference outputs of transformers 5 again, in an environment of their own
 #   make clean    remove what these made in the checkout
 
@@ -17,7 +18,7 @@ BIN := $(VENV)/bin
 PYTEST_FLAGS ?= -q
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-bot test-exporter test-e2e lint format bench breadth fixtures-v5 clean
+.PHONY: help setup demo test test-bot test-exporter test-e2e lint format bench breadth readers fixtures-v5 clean
 
 help:
 	@sed -n 's/^#   //p' $(firstword $(MAKEFILE_LIST))
@@ -73,6 +74,16 @@ bench: $(EXPORTER_VENV)/.installed
 
 breadth: $(EXPORTER_VENV)/.installed
 	$(EXPORTER_VENV)/bin/python -m tests.zoo.breadth
+
+# Without their dependencies, which the exporter's environment has and they would replace.
+build/readers/.installed: $(EXPORTER_VENV)/.installed tests/readers/requirements.txt
+	$(EXPORTER_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade \
+	  --target build/readers/python -r tests/readers/requirements.txt
+	npm install --silent --ignore-scripts --prefix build/readers @huggingface/transformers@4
+	touch $@
+
+readers: build/readers/.installed
+	$(EXPORTER_VENV)/bin/python -m tests.readers build/readers
 
 .venv-v5/.installed:
 	$(PYTHON) -m venv .venv-v5

@@ -43,7 +43,7 @@ def tagging() -> dict[str, float]:
         with _no_tags(graphs):
             off = _median(export)
         on = _median(export)
-    return {"with tags": on, "without": off, "share": max(0.0, (on - off) / on)}
+    return {"with tags": on, "without": off}
 
 
 @contextmanager

@@ -145,7 +145,8 @@ def must_fit(repo: RepoAt, options: Options, settings: Settings) -> None:
     What counts is the operator's ``max_memory``, what the machine and the container have, and the disk that the
     download and the export go to.
     """
-    cost = estimate(exported_size(repo, options))
+    computed = exported_size(repo, options.model_copy(update={"dtype": "float32"}))  # what float16 is held against
+    cost = estimate(exported_size(repo, options), computed)
     download = sum(file.size for file in inputs.snapshot(repo.files, code=may_run_code_of(repo.id, settings)))
     free = _free(settings.downloads or settings.cache)
     require_fits(replace(cost, disk=cost.disk + download), memory_limit(settings.max_memory), free, repo.id)

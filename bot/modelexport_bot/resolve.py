@@ -4,6 +4,7 @@ import hashlib
 from dataclasses import dataclass, replace
 
 from modelexport.contract import Options
+from modelexport.contract.architectures import require_known
 from modelexport.contract.errors import ForbiddenError, OptedOutError, OptionsInvalidError, RepoEmptyError
 from modelexport_bot import decision, inputs, policy, pull_request
 from modelexport_bot.decision import Action, Decision
@@ -60,6 +61,7 @@ def resolve(hub: Hub, repo: str, settings: Settings) -> Plan:
         RepoEmptyError: the repo holds no weights.
         OptedOutError: the repo's owner does not want us.
         RepoOptionsInvalidError: the repo's options cannot be understood.
+        UnsupportedArchitectureError: nothing can export the model, as its config says.
         TooLargeError: the weights pass the operator's limit, or cannot be exported on this machine.
     """
     if reason := policy.not_ours_to_touch(repo, settings.limits):
@@ -86,6 +88,7 @@ def resolve(hub: Hub, repo: str, settings: Settings) -> Plan:
     ):
         decided = Decision(Action.NOTHING, Outcome.SKIPPED, spent)
     if decided.needs_export:
+        require_known(source.config)
         policy.must_fit(source, options, settings)
     plan = Plan(main.id, source.sha, tuple(inputs.snapshot(source.files, code=code)), options, wanted, decided)
     return replace(plan, warnings=tuple(_warnings(hub, plan, asked_for=repo)))

@@ -8,10 +8,12 @@ import re
 from pathlib import Path
 from typing import NoReturn
 
+from modelexport.contract.architectures import require_known
 from modelexport.contract.errors import (
     CheckpointIncompleteError,
     GatedError,
     HubUnavailableError,
+    ModelExportError,
     RepoNotFoundError,
     RevisionNotFoundError,
     SourceNotFoundError,
@@ -29,6 +31,7 @@ def locate(source: str, revision: str | None) -> tuple[Path, str | None, str | N
     Raises:
         SourceNotFoundError: neither a folder nor a possible repo id.
         RepoNotFoundError, RevisionNotFoundError, GatedError, HubUnavailableError: the Hub says no.
+        UnsupportedArchitectureError: nothing can export the model, as the config says; no weights were downloaded.
     """
     folder = Path(source)
     if folder.is_dir():
@@ -50,9 +53,12 @@ def _download(repo: str, revision: str | None) -> tuple[Path, str, str]:
 
     try:
         info = HfApi().model_info(repo, revision=revision)
+        require_known(info.config or {})
         names = [sibling.rfilename for sibling in info.siblings or []]
         ignore = [*_NEVER, *(["*.bin"] if any(name.endswith(".safetensors") for name in names) else [])]
         folder = Path(snapshot_download(repo, revision=info.sha, ignore_patterns=ignore))
+    except ModelExportError:
+        raise
     except Exception as error:  # noqa: BLE001  translated, every one
         translate(error, repo, revision)
     return folder, info.id or repo, str(info.sha)

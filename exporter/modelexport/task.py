@@ -13,6 +13,7 @@ import transformers
 from optimum.exporters.tasks import TasksManager
 
 from modelexport import limits
+from modelexport.contract.architectures import unsupported
 from modelexport.contract.errors import TaskUnknownError, UnsupportedArchitectureError
 
 WITH_PAST = "-with-past"
@@ -78,10 +79,7 @@ def supported_tasks(model_type: str) -> Mapping[str, Any]:
     try:
         return TasksManager.get_supported_tasks_for_model_type(model_type, "onnx", library_name="transformers")
     except KeyError:
-        raise UnsupportedArchitectureError(
-            f"Optimum has no ONNX export for the architecture {model_type!r}, so there is nothing that could be "
-            "verified. The list of those it has: https://huggingface.co/docs/optimum-onnx/onnx/overview"
-        ) from None
+        raise unsupported(model_type) from None
 
 
 def ort_model_class(task: str, architectures: tuple[str, ...], custom_classes: tuple[str, ...] = ()) -> type:

@@ -8,7 +8,7 @@ import pytest
 
 from modelexport.contract import Cost, estimate, memory_limit, parse_size, require_fits
 from modelexport.contract import cost as module
-from modelexport.contract.errors import TooLargeError, UsageError
+from modelexport.contract.errors import TooLargeError, UnsupportedArchitectureError, UsageError
 from modelexport_bot import policy
 from tests.bot.world import CONFIG, World
 
@@ -85,13 +85,21 @@ def test_what_does_not_fit_is_refused_before_anything_is_downloaded(world: World
     assert world.run(max_memory=limit_for(4_000_000)).outcome == "created"
 
 
-def test_half_precision_that_is_kept_costs_half(world: World) -> None:
+def test_half_precision_that_is_kept_takes_the_memory_of_the_float32_it_is_held_against(world: World) -> None:
     card = "---\nmodelexport:\n  dtype: source\n---\n"
     weights = safetensors("F16", 2, 1_000_000)
     world.hub.push(world.repo, {"model.safetensors": weights, "README.md": card}, message="New weights")
     with pytest.raises(TooLargeError):
-        world.run(max_memory=limit_for(len(weights)) - 1)
-    assert world.run(max_memory=limit_for(len(weights))).outcome == "created"
+        world.run(max_memory=limit_for(4_000_000) - 1)
+    assert world.run(max_memory=limit_for(4_000_000)).outcome == "created"
+
+
+def test_an_architecture_that_nothing_exports_is_refused_before_anything_is_downloaded(world: World) -> None:
+    world.hub.push(world.repo, {"config.json": b'{"model_type": "mystery", "architectures": ["Mystery"]}'}, message="?")
+    world.hub.clear_journal()
+    with pytest.raises(UnsupportedArchitectureError, match="'mystery'"):
+        world.run()
+    assert_nothing_was_downloaded(world)
 
 
 def test_without_a_listing_of_dtypes_the_size_of_the_files_counts(world: World) -> None:

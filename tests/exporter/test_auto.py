@@ -21,7 +21,7 @@ from optimum.onnxruntime import (
 )
 from transformers import AutoTokenizer
 
-from modelexport import AutoModelForONNX
+from modelexport import AutoModelForONNX, source
 from modelexport.contract.errors import (
     ConfigMissingError,
     FolderInvalidError,
@@ -227,3 +227,14 @@ def test_what_the_hub_refuses_is_a_typed_error(hub: LocalHub, bert: Path, tmp_pa
         AutoModelForONNX.from_pretrained("acme/bert", revision="v9", cache_dir=tmp_path / "cache")
     with pytest.raises(RepoNotFoundError, match="acme/bort"):
         AutoModelForONNX.from_pretrained("acme/bort", cache_dir=tmp_path / "cache")
+
+
+@needs_hub
+def test_a_repo_that_nothing_exports_is_refused_before_its_weights_are_downloaded(
+    hub: LocalHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    hub.seed_repo("acme/mystery", {"config.json": '{"model_type": "mystery"}', "model.safetensors": b"large"})
+    with pytest.raises(UnsupportedArchitectureError, match="'mystery'"):
+        source.locate("acme/mystery", None)
+    assert not [entry for entry in hub.journal() if "resolve" in (entry["route"] or "")]

@@ -9,8 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from optimum.exporters.tasks import TasksManager
 
+import modelexport.plan  # noqa: F401  registers the ONNX configs with the TasksManager
 from modelexport import checkpoint
+from modelexport.contract import architectures
 from modelexport.contract.errors import (
     CheckpointIncompleteError,
     CheckpointQuantizedError,
@@ -20,6 +23,7 @@ from modelexport.contract.errors import (
     CustomCodeError,
     ModelExportError,
     SourceNotFoundError,
+    UnsupportedArchitectureError,
     UnsupportedLibraryError,
 )
 from tests.exporter.folders import bert_shapes, write_model, write_safetensors
@@ -360,3 +364,16 @@ def test_a_file_that_may_not_be_read_is_an_error_of_ours(tmp_path: Path, monkeyp
 def test_a_folder_that_is_none_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SourceNotFoundError, match="not a folder"):
         checkpoint.read(tmp_path / "nothing")
+
+
+def test_the_listed_architectures_are_those_that_optimum_exports() -> None:
+    exported = {name for name, exporters in TasksManager._SUPPORTED_MODEL_TYPE.items() if "onnx" in exporters}
+    assert exported == architectures.MODEL_TYPES
+
+
+def test_only_a_known_other_architecture_is_refused_by_its_config_alone() -> None:
+    architectures.require_known({})
+    architectures.require_known({"model_type": "bert"})
+    architectures.require_known({"model_type": "mine", "auto_map": {"AutoModel": "mine.Model"}})
+    with pytest.raises(UnsupportedArchitectureError, match="'mine'"):
+        architectures.require_known({"model_type": "mine"})

@@ -49,7 +49,7 @@ class Reader(Connection):
         card: dict[str, Any] = dict(vars(info.card_data)) if info.card_data else {}
         parameters = dict(info.safetensors.parameters) if info.safetensors else {}
         listed = {file.path: file for file in files}
-        return RepoAt(info.id, info.sha or "", listed, card, bool(info.gated), parameters)
+        return RepoAt(info.id, info.sha or "", listed, card, bool(info.gated), parameters, dict(info.config or {}))
 
     def download(self, repo: str, path: str, sha: str, *, again: bool = False) -> Path:
         """One file of one commit, where downloads are kept. ``again``: what is kept there is wrong."""

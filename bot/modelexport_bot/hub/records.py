@@ -39,6 +39,8 @@ class RepoAt:
     gated: bool = False
     parameters: Mapping[str, int] = field(default_factory=dict)
     """How many parameters its safetensors files hold, by dtype (``F32``); empty where the Hub does not say."""
+    config: Mapping[str, Any] = field(default_factory=dict)
+    """What the Hub tells of its ``config.json``: ``model_type``, ``auto_map``; empty where it tells nothing."""
 
 
 @dataclass(frozen=True)
