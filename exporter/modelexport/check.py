@@ -4,10 +4,12 @@ Runs in a process of its own that never held the PyTorch model (:mod:`modelexpor
 once: by Optimum, whose sessions the parity runs use too.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnxruntime
 import torch
 from optimum.onnxruntime import ORTModelForCustomTasks
@@ -51,13 +53,16 @@ def check(folder: Path, references: References, model_class: type, allowed: Tole
     optimum_check.forbid_network()
     torch.set_num_threads(1)  # it picks tokens here; the cores are ONNX Runtime's
     emit(Stage(stage=StageName.CHECK, detail=model_class.__name__))
-    model, notes, worst = _load(folder, references, model_class, allowed)
+    model, notes, answered, worst = _load(folder, references, model_class, allowed)
     sessions = optimum_check.sessions(model)
     results: list[ParityResult] = []
     for file, references_of_file in references.calls.items():
         session = sessions.get(Path(file).stem) or _session(folder / file)
         for number, sample in enumerate(references_of_file.load()):
-            results += numbers.compare(session, file, sample, allowed, references.dtype, references.other)
+            known = number == 0 and len(references.calls) == 1 and sample.expected.keys() <= answered.keys()
+            # what is known was answered by the same session, through Optimum
+            actual = answered if known else numbers.run(session, file, sample)
+            results += numbers.compare(actual, file, sample, allowed, references.dtype, references.other)
             emit(Progress(stage=StageName.CHECK, done=number + 1, total=len(results), unit="cases"))
     numbers.require(results)
     if references.prompts is not None:
@@ -77,10 +82,11 @@ def check(folder: Path, references: References, model_class: type, allowed: Tole
 
 def _load(
     folder: Path, references: References, model_class: type, allowed: Tolerance
-) -> tuple[Any, tuple[str, ...], Distance]:
+) -> tuple[Any, tuple[str, ...], Mapping[str, np.ndarray], Distance]:
     """The model in the class of the task; where that cannot call the graph, in ``ORTModelForCustomTasks``, with a note.
 
-    And how far a first call is from PyTorch; nothing yet for a model that generates, whose calls come later.
+    And what it answered to the first case of its one graph, and how far that is from PyTorch; nothing yet for a model
+    that generates, whose calls come later.
 
     The classes of optimum-onnx 0.1.0 pass on a fixed list of inputs and return fixed outputs: no ``bbox`` (LayoutLM),
     no ``decoder_input_ids`` (BART's features), nothing but ``last_hidden_state`` as features (CLIP).
@@ -88,17 +94,17 @@ def _load(
     model = optimum_check.load(folder, model_class, frozenset(references.calls))
     if hasattr(model, "generate"):
         without = f"The model has no KV cache: load it with {model_class.__name__}.from_pretrained(…, use_cache=False)."
-        return model, () if model.can_use_cache else (without,), Distance()
+        return model, () if model.can_use_cache else (without,), {}, Distance()
     sample = next(next(iter(references.calls.values())).load())
     try:
-        return model, (), _through_optimum(model, sample, allowed)
+        return model, (), *_through_optimum(model, sample, allowed)
     except OptimumLoadFailedError:
         custom = optimum_check.load(folder, ORTModelForCustomTasks, frozenset(references.calls))
         note = (
             f"Optimum's {model_class.__name__} cannot call this graph (inputs {', '.join(sample.feeds)}; outputs "
             f"{', '.join(sample.expected)}): load it with ORTModelForCustomTasks."
         )
-        return custom, (note,), _through_optimum(custom, sample, allowed)
+        return custom, (note,), *_through_optimum(custom, sample, allowed)
 
 
 def _generate(model: Any, prompts: PromptFile, graph: str, allowed: Tolerance) -> tuple[list[ParityResult], Distance]:
@@ -117,7 +123,7 @@ def _generate(model: Any, prompts: PromptFile, graph: str, allowed: Tolerance) -
     return results, worst
 
 
-def _through_optimum(model: object, sample: Sample, allowed: Tolerance) -> Distance:
+def _through_optimum(model: object, sample: Sample, allowed: Tolerance) -> tuple[Mapping[str, np.ndarray], Distance]:
     outputs = optimum_check.forward(model, sample.feeds)
     shared = outputs.keys() & sample.expected.keys()
     if not shared:
@@ -125,7 +131,7 @@ def _through_optimum(model: object, sample: Sample, allowed: Tolerance) -> Dista
             f"{type(model).__name__} returned {', '.join(outputs) or 'nothing'}, none of the graph's outputs "
             f"{', '.join(sample.expected)}. Export for another task."
         )
-    return max(numbers.distance(outputs[name], sample.expected[name], allowed) for name in shared)
+    return outputs, max(numbers.distance(outputs[name], sample.expected[name], allowed) for name in shared)
 
 
 def _session(path: Path) -> onnxruntime.InferenceSession:

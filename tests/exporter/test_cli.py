@@ -28,8 +28,8 @@ def modelexport(*arguments: object, **environment: str) -> subprocess.CompletedP
 def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
     script = (
         f"import sys; sys.argv[1:] = {arguments!r}\n"
-        "from modelexport.cli import main\n"
-        "try: main()\n"
+        "from modelexport.cli import app\n"
+        "try: app()\n"
         "except SystemExit as end: assert not end.code\n"
         "heavy = {'torch', 'transformers', 'optimum', 'onnx', 'onnxruntime', 'numpy', 'huggingface_hub'} & "
         "set(sys.modules)\n"

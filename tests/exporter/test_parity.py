@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from modelexport.contract.errors import ParityFailedError
-from modelexport.parity.numbers import ReferenceFile, Sample, Tolerance, compare, difference, require, tolerance
+from modelexport.contract.manifest import ParityResult
+from modelexport.parity.numbers import ReferenceFile, Sample, Tolerance, compare, difference, require, run, tolerance
 
 
 def test_equal_infinities_and_nans_are_no_difference() -> None:
@@ -45,10 +46,16 @@ class Doubling:
         return [input_feed["x"] * 2 for _ in output_names]
 
 
+def doubled(sample: Sample) -> list[ParityResult]:
+    """What the gate says of a case that such a session answers."""
+    actual = run(Doubling(), "model.onnx", sample)
+    return compare(actual, "model.onnx", sample, Tolerance(1e-4), "float32", "bfloat16")
+
+
 def test_the_worst_failure_is_named_with_its_numbers() -> None:
     feeds = {"x": np.ones((2, 7), np.float32)}
-    good = compare(Doubling(), "model.onnx", Sample("fine", feeds, {"y": feeds["x"] * 2}), Tolerance(1e-4))
-    bad = compare(Doubling(), "model.onnx", Sample("odd", feeds, {"y": feeds["x"] * 2 + 0.25}), Tolerance(1e-4))
+    good = doubled(Sample("fine", feeds, {"y": feeds["x"] * 2}))
+    bad = doubled(Sample("odd", feeds, {"y": feeds["x"] * 2 + 0.25}))
     require(good)
     with pytest.raises(ParityFailedError) as raised:
         require([*good, *bad])
@@ -80,15 +87,11 @@ def test_a_tolerance_says_why() -> None:
 def test_another_arithmetic_may_differ_as_far_as_pytorch_from_itself_and_no_further() -> None:
     feeds = {"x": np.ones((2, 7), np.float32)}
     exact, rounded = {"y": feeds["x"] * 2}, {"y": feeds["x"] * 2.125}
-    same, other = compare(
-        Doubling(), "model.onnx", Sample("c", feeds, exact, rounded), Tolerance(1e-4), "float32", "bfloat16"
-    )
+    same, other = doubled(Sample("c", feeds, exact, rounded))
     assert (same.arithmetic, same.max_abs, same.tolerance) == ("float32", 0.0, 1e-4)
     assert (other.arithmetic, other.max_abs, other.passed) == ("bfloat16", 0.125, True)
     assert other.tolerance == pytest.approx(0.1251)
     assert "bfloat16 are 0.125 apart" in other.reason
     wrong = {"y": feeds["x"] * 2.25}
-    results = compare(
-        Doubling(), "model.onnx", Sample("c", feeds, wrong, rounded), Tolerance(1e-4), "float32", "bfloat16"
-    )
+    results = doubled(Sample("c", feeds, wrong, rounded))
     assert [result.passed for result in results] == [False, True]

@@ -112,25 +112,15 @@ def _array(tensor: torch.Tensor) -> np.ndarray:
     return np.array((tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy(), copy=True)
 
 
-def compare(
-    session: Session, graph: str, sample: Sample, allowed: Tolerance, dtype: str = "float32", other: str = ""
-) -> list[ParityResult]:
-    """Run one case in ONNX Runtime and compare every output.
-
-    Args:
-        allowed: distance from what PyTorch returned in the dtype of the graph. From what it returned in the other one,
-            as much more as PyTorch is from itself there: that is no error of the graph's.
-        dtype: of the graph.
-        other: the other dtype.
-
-    Returns:
-        One result per output and dtype of the reference; see :func:`require` for what to do with it.
+def run(session: Session, graph: str, sample: Sample) -> dict[str, np.ndarray]:
+    """What ONNX Runtime returns on a case, by output.
 
     Raises:
-        ParityFailedError: ONNX Runtime cannot run the case at all.
+        ParityFailedError: it cannot run the case at all.
     """
+    names = list(sample.expected)
     try:
-        actual = session.run(list(sample.expected), sample.feeds)
+        return dict(zip(names, session.run(names, sample.feeds), strict=True))
     except Exception as error:
         given = ", ".join(f"{name} {list(value.shape)}" for name, value in sample.feeds.items())
         raise ParityFailedError(
@@ -138,8 +128,31 @@ def compare(
             f"{type(error).__name__}: {(str(error).strip() or 'no message').splitlines()[0]}. Probably the graph holds "
             "on to a length that the traced input had. Nothing was published. Please report the model."
         ) from error
+
+
+def compare(
+    actual: Mapping[str, np.ndarray],
+    graph: str,
+    sample: Sample,
+    allowed: Tolerance,
+    dtype: str = "float32",
+    other: str = "",
+) -> list[ParityResult]:
+    """Compare every output of one case.
+
+    Args:
+        actual: what ONNX Runtime returned, by output.
+        allowed: distance from what PyTorch returned in the dtype of the graph. From what it returned in the other one,
+            as much more as PyTorch is from itself there: that is no error of the graph's.
+        dtype: of the graph.
+        other: the other dtype.
+
+    Returns:
+        One result per output and dtype of the reference; see :func:`require` for what to do with it.
+    """
     results = []
-    for (name, want), got in zip(sample.expected.items(), actual, strict=True):
+    for name, want in sample.expected.items():
+        got = actual[name]
         results.append(_result(graph, name, sample, got, want, allowed, dtype))
         if name in sample.also:
             apart, _ = difference(want, sample.also[name])

@@ -137,4 +137,12 @@ def _cases(
         return decoder_cases.seq2seq_cases(plan, plans[DECODER], plans[ENCODER], encoded, interface.inputs)
     if plan.is_causal:
         return decoder_cases.causal_cases(plan, preprocessors, interface.inputs)
-    return make_cases(plan, preprocessors, interface.inputs)
+    return _of_different_shapes(make_cases(plan, preprocessors, interface.inputs))
+
+
+def _of_different_shapes(made: Sequence[Case]) -> Sequence[Case]:
+    """``made`` without cases that have the shapes of an earlier one: images come out of a processor in one size."""
+    by_shapes: dict[object, Case] = {}
+    for case in made:
+        by_shapes.setdefault(tuple((name, value.shape) for name, value in case.feeds.items()), case)
+    return tuple(by_shapes.values())
