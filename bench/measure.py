@@ -1,4 +1,6 @@
-"""Run one command and watch its whole process tree: wall time, and memory as the kernel accounts it.
+"""Run one command: its wall time, or the memory of its whole process tree as the kernel accounts it.
+
+Not both at once: looking takes time from what is looked at, and the more so the more processes it has.
 
 ``smaps_rollup`` of every process of the tree is summed a few times a second (children included):
 
@@ -16,36 +18,49 @@ from pathlib import Path
 
 import psutil
 
-_INTERVAL = 0.25  # seconds; reading smaps_rollup costs the watched process time
+_INTERVAL = 0.25  # seconds
 
 
 @dataclass(frozen=True)
-class Run:
-    """Seconds, and peak bytes of the process tree."""
+class Memory:
+    """Peak bytes of the process tree."""
 
-    seconds: float
     pss: int
     anonymous: int
 
 
-def measure(command: list[str], log: Path, environment: dict[str, str] | None = None) -> Run:
-    """Run ``command`` to its end.
+def seconds(command: list[str], log: Path, environment: dict[str, str] | None = None) -> float:
+    """Wall time of ``command``, which is left alone meanwhile.
 
     Raises:
         RuntimeError: it failed; the message ends with what it printed.
     """
-    peak_pss = peak_anonymous = 0
     with log.open("wb") as output:
         begin = time.perf_counter()
+        status = subprocess.run(
+            command, stdout=output, stderr=subprocess.STDOUT, env=environment, check=False
+        ).returncode
+        passed = time.perf_counter() - begin
+    _require(status, command, log)
+    return passed
+
+
+def memory(command: list[str], log: Path, environment: dict[str, str] | None = None) -> Memory:
+    """Peak memory of ``command``; raises as :func:`seconds` does."""
+    pss = anonymous = 0
+    with log.open("wb") as output:
         process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=environment)
         while process.poll() is None:
-            pss, anonymous = _tree(process.pid)
-            peak_pss, peak_anonymous = max(peak_pss, pss), max(peak_anonymous, anonymous)
+            now_pss, now_anonymous = _tree(process.pid)
+            pss, anonymous = max(pss, now_pss), max(anonymous, now_anonymous)
             time.sleep(_INTERVAL)
-        seconds = time.perf_counter() - begin
-    if process.returncode:
-        raise RuntimeError(f"{' '.join(command)} ended with {process.returncode}:\n{log.read_text()[-2000:]}")
-    return Run(seconds, peak_pss, peak_anonymous)
+    _require(process.returncode, command, log)
+    return Memory(pss, anonymous)
+
+
+def _require(status: int, command: list[str], log: Path) -> None:
+    if status:
+        raise RuntimeError(f"{' '.join(command)} ended with {status}:\n{log.read_text()[-2000:]}")
 
 
 def drop_output(folder: Path) -> None:

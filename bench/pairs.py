@@ -5,62 +5,73 @@ import statistics
 import sys
 import tempfile
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
-from bench.measure import Run, drop_output, measure
+from bench import measure
+from bench.measure import drop_output
 from bench.models import Model, ensure
 
+WATCHED = 2
+"""Pairs of runs whose memory is watched; it varies little."""
 
-@dataclass(frozen=True)
+SIDES = ("ours", "peer")
+
+
+@dataclass
 class Pairs:
-    """All runs of one model."""
+    """All runs of one model, by side.
+
+    Attributes:
+        nbytes: of its weights.
+        seconds: of the runs that were timed.
+        memory: of those that were watched.
+    """
 
     model: str
     nbytes: int
-    ours: list[Run]
-    peer: list[Run]
+    seconds: dict[str, list[float]] = field(default_factory=lambda: {side: [] for side in SIDES})
+    memory: dict[str, list[dict[str, int]]] = field(default_factory=lambda: {side: [] for side in SIDES})
 
     def ratio(self, what: str) -> float:
         """Median of the ratios, pair by pair: the noise of a machine hits both runs of a pair alike."""
-        pairs = zip(self.ours, self.peer, strict=True)
-        return statistics.median(getattr(ours, what) / getattr(peer, what) for ours, peer in pairs)
+        pairs = zip(self.figures("ours", what), self.figures("peer", what), strict=True)
+        return statistics.median(ours / peer for ours, peer in pairs)
 
     def median(self, side: str, what: str) -> float:
         """Median of one figure of one side."""
-        return statistics.median(getattr(run, what) for run in getattr(self, side))
+        return statistics.median(self.figures(side, what))
 
-    def to_dict(self) -> dict[str, Any]:
-        """For the results file."""
-        return asdict(self)
+    def figures(self, side: str, what: str) -> list[float]:
+        """``seconds``, ``pss`` or ``anonymous`` of every run."""
+        return self.seconds[side] if what == "seconds" else [run[what] for run in self.memory[side]]
 
 
-def run(model: Model, pairs: int | None = None) -> Pairs:
-    """Measure one model; prints a line per run."""
+def run(model: Model, timed: int, watched: int) -> Pairs:
+    """Measure one model, so many pairs of each kind; prints a line per run."""
     source = ensure(model)
     for path in source.glob("*.safetensors"):
         path.read_bytes()  # both sides find the checkpoint in the page cache
-    ours, peer = [], []
+    found = Pairs(model.name, model.nbytes)
     with tempfile.TemporaryDirectory(dir=source.parents[1], prefix="out-") as scratch:
-        for side in _alternate(pairs or model.pairs):
-            out = Path(scratch) / "out"
+        out, log = Path(scratch) / "out", Path(scratch) / "log"
+        for side in _alternate(timed):
             drop_output(out)
-            done = measure(_command(side, source, out, model.task), Path(scratch) / "log", _environment())
-            (ours if side == "ours" else peer).append(done)
-            print(
-                f"  {model.name:12} {side:5} {done.seconds:6.1f} s  PSS {done.pss / 1e6:6.0f} MB  "
-                f"anonymous {done.anonymous / 1e6:6.0f} MB",
-                flush=True,
-            )
+            found.seconds[side].append(measure.seconds(_command(side, source, out, model.task), log, _environment()))
+            print(f"  {model.name:13} {side:5} {found.seconds[side][-1]:6.1f} s", flush=True)
+        for side in _alternate(watched):
+            drop_output(out)
+            peak = measure.memory(_command(side, source, out, model.task), log, _environment())
+            found.memory[side].append(asdict(peak))
+            line = f"PSS {peak.pss / 1e6:6.0f} MB  anonymous {peak.anonymous / 1e6:6.0f} MB"
+            print(f"  {model.name:13} {side:5} {line}", flush=True)
         drop_output(out)
-    return Pairs(model.name, model.nbytes, ours, peer)
+    return found
 
 
 def _alternate(pairs: int) -> Iterator[str]:
     for _ in range(pairs):
-        yield "ours"
-        yield "peer"
+        yield from SIDES
 
 
 def _command(side: str, source: Path, out: Path, task: str) -> list[str]:

@@ -7,7 +7,6 @@ from typing import Any
 
 import psutil
 
-from bench.measure import Run
 from bench.pairs import Pairs
 
 TARGETS = {
@@ -35,7 +34,7 @@ def line(pairs: Pairs) -> str:
     """One row of the table."""
     time_target, memory_target = TARGETS.get(pairs.model, (None, None))
     return (
-        f"| {pairs.model} | {pairs.nbytes / 1e6:,.0f} MB | {len(pairs.ours)} "
+        f"| {pairs.model} | {pairs.nbytes / 1e6:,.0f} MB | {len(pairs.seconds['ours'])} "
         f"| {pairs.median('ours', 'seconds'):.1f} s | {pairs.median('peer', 'seconds'):.1f} s "
         f"| {_judged(pairs.ratio('seconds'), time_target)} "
         f"| {pairs.median('ours', 'pss') / 1e6:,.0f} MB | {pairs.median('peer', 'pss') / 1e6:,.0f} MB "
@@ -52,8 +51,8 @@ def _judged(ratio: float, target: float | None) -> str:
 
 def write(results: dict[str, Any], docs: Path) -> None:
     """Write the page and the plot."""
-    measured = [_pairs(entry) for entry in results["pairs"]]
-    sizes = [_pairs(entry) for entry in results["sizes"]]
+    measured = [Pairs(**entry) for entry in results["pairs"]]
+    sizes = [Pairs(**entry) for entry in results["sizes"]]
     large = next(pairs for pairs in measured if pairs.model == "bert 840M")
     plot([*sizes, large], docs / "performance.svg")
     floor, warm, tagging = results["floor"], results["warm"], results["tagging"]
@@ -65,7 +64,7 @@ def write(results: dict[str, Any], docs: Path) -> None:
 Written by `make bench` ({results["machine"]}). Whole processes run alternately, ours, `optimum-cli export onnx`, ours, …, on the same
 input; ratios are medians over the pairs. Ours includes module tags, the parity gate and the load with Optimum.
 
-Memory is the peak of the whole process tree, sampled four times a second. *PSS* counts private pages and each process's share of shared ones;
+Time is that of runs that nobody watched; memory is the peak of the whole process tree in further runs, sampled four times a second. *PSS* counts private pages and each process's share of shared ones;
 file-backed pages (the mapped checkpoint) count while they are resident, although the kernel may drop them. *Anonymous* is what no file
 backs.
 
@@ -113,8 +112,3 @@ def plot(sizes: list[Pairs], path: Path) -> None:
         axes.legend()
     figure.tight_layout()
     figure.savefig(path, metadata={"Date": None})
-
-
-def _pairs(entry: dict[str, Any]) -> Pairs:
-    runs = {side: [Run(**run) for run in entry[side]] for side in ("ours", "peer")}
-    return Pairs(entry["model"], entry["nbytes"], **runs)

@@ -114,6 +114,7 @@ TrustRemoteCode = Annotated[
         "--trust-remote-code",
         help="Run the Python code by which this repo defines its model. Read it first: it runs without network, but "
         "can read and change what your user can.",
+        metavar=_FLAG,
     ),
 ]
 MaxMemory = Annotated[
