@@ -17,7 +17,7 @@ from bench import pairs, parts, report
 from bench.models import MODELS, ROOT, SIZES, Model
 
 RESULTS = ROOT / "results.json"
-PARTS = ("tagging", "copying", "warm", "floor")
+PARTS = ("tagging", "copying", "warm", "floor", "stages")
 
 
 def main() -> None:
@@ -38,6 +38,8 @@ def main() -> None:
     if not arguments.report:
         if arguments.figures is None:
             results |= measure_parts()
+        elif arguments.figures == "seconds":
+            results["stages"] = parts.stages()
         results["pairs"] = measure(MODELS, arguments.pairs, arguments.figures, results.get("pairs", ()))
         results["sizes"] = measure(SIZES, 1, arguments.figures, results.get("sizes", ()))
         RESULTS.write_text(json.dumps(results, indent=1))

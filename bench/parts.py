@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from bench.models import MODELS, ensure
+from bench.models import MODELS, Model, ensure
 
 _REPEAT = 7
 
@@ -106,6 +106,40 @@ def warm(jobs: int = 10) -> dict[str, float]:
     return {"jobs": jobs, "cold": cold_seconds, "warm": warm_seconds, "throughput": cold_seconds / warm_seconds}
 
 
+def stages() -> dict[str, dict[str, float]]:
+    """Seconds of each stage of one export of every model of the table, by the events that the export reports.
+
+    ``imports`` ends with the first event; ``write`` holds the references that PyTorch computes meanwhile, and ``check``
+    the end of the process.
+    """
+    return {model.name: _stages(model) for model in MODELS}
+
+
+def _stages(model: Model) -> dict[str, float]:
+    source = ensure(model)
+    with tempfile.TemporaryDirectory(dir=source.parents[1]) as scratch:
+        command = [sys.executable, "-m", "modelexport", "export", str(source), f"{scratch}/out", "--task", model.task]
+        begin = last = time.perf_counter()
+        stage, found = "imports", dict.fromkeys(("imports", "load", "trace", "write", "check"), 0.0)
+        with subprocess.Popen([*command, "--events"], stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            for line in process.stdout:
+                event = json.loads(line)
+                if event["event"] == "stage":
+                    now = time.perf_counter()
+                    found[stage] += now - last
+                    last, stage = now, _STAGES[event["stage"]]
+        found[stage] += time.perf_counter() - last
+    assert process.returncode == 0
+    return {**found, "all": time.perf_counter() - begin}
+
+
+_STAGES = {
+    "inspect": "load", "load": "load", "trace": "trace", "project": "trace", "write": "write", "bundle": "check",
+    "check": "check",
+}  # fmt: skip
+
+
 def floor() -> dict[str, float]:
     """Seconds to read the weights of the 335 M BERT once and write them once, with ``dd``."""
     source = ensure(_model("bert 335M"))
@@ -120,7 +154,7 @@ def floor() -> dict[str, float]:
     return {"bytes": weights.stat().st_size, "seconds": statistics.median(seconds)}
 
 
-def _model(name: str) -> object:
+def _model(name: str) -> Model:
     return next(model for model in MODELS if model.name == name)
 
 

@@ -83,6 +83,16 @@ One model: `python -m bench --only "bert 335M"` in the exporter's test environme
 - The floor: `dd` reads and writes the {floor["bytes"] / 1e9:.2f} GB of the 335 M model in {floor["seconds"]:.1f} s. The whole export takes
   {middle.median("ours", "seconds"):.1f} s, of which about 4 s are imports.
 
+## Where our time goes
+
+Seconds of one export, by stage. Imports are what `optimum-cli` imports, too. PyTorch computes the references while the files are
+written; *check* is ONNX Runtime on the same inputs, and for GPT-2 and T5 the text that it writes, which `optimum-cli` has no
+counterpart for.
+
+| model | imports | load | trace and tags | write and references | check | all |
+|---|---|---|---|---|---|---|
+{chr(10).join(_stages(name, spent) for name, spent in results["stages"].items())}
+
 ## Time and memory against size
 
 ![wall time and peak memory against the size of the weights](performance.svg)
@@ -90,6 +100,10 @@ One model: `python -m bench --only "bert 335M"` in the exporter's test environme
 BERTs of 1344 dimensions with 1 to 36 layers; one pair each.
 """
     (docs / "performance.md").write_text(page, encoding="utf-8")
+
+
+def _stages(name: str, spent: dict[str, float]) -> str:
+    return f"| {name} | {' | '.join(f'{seconds:.1f}' for seconds in spent.values())} |"
 
 
 def plot(sizes: list[Pairs], path: Path) -> None:

@@ -165,7 +165,7 @@ class World:
 
     def assert_scratch_is_empty(self) -> None:
         """Nothing of a job is left in the directories of an exporter that waits for the next."""
-        (scratch,) = (self.server.directory / "data" / "tmp").iterdir()
+        (scratch,) = (path for path in (self.server.directory / "data" / "tmp").iterdir() if path.is_dir())
         assert sorted(path.name for path in scratch.rglob("*")) == ["home", "tmp"]
 
     def assert_no_secret_on_disk(self) -> None:
